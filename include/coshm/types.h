@@ -10,13 +10,15 @@
  * hides everything by default.
  */
 #ifdef __cplusplus
-#define COSHM_BEGIN_DECLS _Pragma("GCC visibility push(default)") extern "C" {
+#define COSHM_BEGIN_DECLS                                  \
+	_Pragma("GCC visibility push(default)") extern "C" \
+	{
 #define COSHM_END_DECLS \
 	}               \
 	_Pragma("GCC visibility pop")
 #else
 #define COSHM_BEGIN_DECLS _Pragma("GCC visibility push(default)")
-#define COSHM_END_DECLS _Pragma("GCC visibility pop")
+#define COSHM_END_DECLS	  _Pragma("GCC visibility pop")
 #endif
 
 COSHM_BEGIN_DECLS
