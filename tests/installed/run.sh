@@ -29,16 +29,13 @@ mkdir "$tap_dir/bin"
 printf '#!/bin/sh\nexec %s "$@"\n' "${CC:-cc}" >"$tap_dir/bin/cc"
 chmod +x "$tap_dir/bin/cc"
 
-# The values of pkg-config, split into words as a shell would.
-flags() {
-	eval "set -- $(pkg-config "$@" coshm)" && printf '%s\n' "$@"
-}
-
-build() { # SOURCE OUTPUT PKG-CONFIG-ARG...
-	build_source=$1 build_output=$2
+build() { # SOURCE OUTPUT [LIBRARY PKG-CONFIG-ARG...]
+	build_source=$1 build_output=$2 build_library=${3:-}
 	shift 2
+	[ $# = 0 ] || shift
+	# What pkg-config prints is quoted for a shell.
 	eval "cc -Wall -Wextra -Werror -o \"\$build_output\" \"\$build_source\" \
-		$(pkg-config "$@" --cflags --libs coshm)"
+		$build_library $(pkg-config "$@" --cflags --libs coshm)"
 }
 
 check "pkg-config finds coshm" pkg-config --exists --print-errors coshm
@@ -69,7 +66,8 @@ for source in "$srcdir"/tests/installed/*.c; do
 	check "$name runs" "$tap_dir/$name"
 	if [ -e "$libdir/libcoshm.a" ]; then
 		check "$name.c builds with libcoshm.a" \
-			build "$source" "$tap_dir/$name-static" "$libdir/libcoshm.a" --static
+			build "$source" "$tap_dir/$name-static" '"$libdir/libcoshm.a"' --static
+		check "$name-static runs" env LD_LIBRARY_PATH= "$tap_dir/$name-static"
 	fi
 done
 

@@ -100,6 +100,7 @@ static void child_called_exit(void)
 
 __attribute__((noreturn)) static void child_run(pid_t parent, int (*body)(void *arg), void *arg)
 {
+	static const int crashes[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS};
 	int code, null_fd;
 
 	/* The parent may have died before this took effect. */
@@ -115,7 +116,9 @@ __attribute__((noreturn)) static void child_run(pid_t parent, int (*body)(void *
 	in_child = 1;
 	/* cmocka then calls abort() where a failed assertion would longjmp. */
 	setenv("CMOCKA_TEST_ABORT", "1", 1);
-	signal(SIGABRT, SIG_DFL);
+	/* Its handlers for crashes would do the same; a crash is to be seen as what it is. */
+	for (size_t i = 0; i < sizeof(crashes) / sizeof(crashes[0]); i++)
+		signal(crashes[i], SIG_DFL);
 	/* Runs before every handler that the parent registered. */
 	atexit(child_called_exit);
 

@@ -118,9 +118,16 @@ static int kill_self(void *arg)
 	return raise(SIGKILL);
 }
 
+static int crash(void *arg)
+{
+	(void)arg;
+	return raise(SIGSEGV);
+}
+
 static void death_by_signal_is_told_from_an_exit_code(void **state)
 {
 	(void)state;
+	assert_int_equal(proc_collect(proc_spawn(crash, NULL), PROC_DEADLINE_NS), -SIGSEGV);
 	assert_int_equal(proc_collect(proc_spawn(kill_self, NULL), PROC_DEADLINE_NS), -SIGKILL);
 }
 
