@@ -63,13 +63,13 @@ enum coshm_object_type {
 
 /*
  * coshm_version - the running library's version as text, "0.1.0"
- * coshm_version_check - is the running library compatible with the given one?
+ * coshm_check_version - is the running library compatible with the given one?
  *
  * Safety    MT MP AS FORK
- * Returns   coshm_version_check: 1 yes, 0 no
+ * Returns   coshm_check_version: 1 yes, 0 no
  */
 const char *coshm_version(void);
-int coshm_version_check(int major, int minor);
+int coshm_check_version(unsigned int major, unsigned int minor);
 
 /*
  * coshm_strerror - what a return of this library means and what to do about it
