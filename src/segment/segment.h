@@ -14,7 +14,8 @@
  *		return error;
  *	... op.handle->local is the module's, op.thread the thread's slot in shm, op.member_id names this process
  *	coshm__op_end(&op);
- * Nothing between the two may sleep for long: end the operation, sleep, begin again (the handle may be gone then).
+ * Nothing between the two may sleep for long or call back into the application: end the operation, sleep, begin again
+ * (the handle may be gone then).
  */
 #ifndef COSHM__SEGMENT_SEGMENT_H
 #define COSHM__SEGMENT_SEGMENT_H
@@ -63,6 +64,9 @@ struct coshm__segment {
 	struct coshm__handle
 		*views[COSHM__ENTRY_COUNT]; /* see coshm__view_get; under the process mutex */
 	char path[256];
+	struct coshm__handle *retired_views;
+	struct coshm__reap_progress
+		*reap_progress; /* one per member slot; under the process's reap mutex */
 };
 
 /* What a token stands for. Freed after synchronize_rcu. */
@@ -77,8 +81,9 @@ struct coshm__handle {
 	uintptr_t segment_token; /* the segment handle it was opened through */
 	void *object;		 /* the object's memory, size_bytes long, inside the mapping */
 	uint64_t size_bytes;
-	void *local;		 /* the module's process-local data, made by object_type->attach */
-	struct coshm__a32 stale; /* 1 in a fork child whose object was removed meanwhile */
+	void *local; /* the module's process-local data, made by object_type->attach */
+	struct coshm__handle *local_next; /* list of views that are no longer in use */
+	struct coshm__a32 stale;	  /* 1 in a fork child whose object was removed meanwhile */
 };
 
 /* One running operation; lives on the stack. */
@@ -103,7 +108,10 @@ struct coshm__thread_local {
  */
 struct coshm__process {
 	pthread_mutex_t mutex; /* life cycle: attach, open, close, registration */
+	pthread_mutex_t views; /* coshm__view_get */
+	pthread_mutex_t reap;  /* one thread of a process reaps at a time */
 	pthread_mutex_t reserve[COSHM__SEGMENTS_MAX]; /* users of the member's reserve slot */
+	struct coshm__thread_shm *reserve_thread[COSHM__SEGMENTS_MAX];
 	struct coshm__a64
 		key[COSHM__SEGMENTS_MAX]; /* member id of this process, 0 not registered */
 	uint32_t
