@@ -23,20 +23,20 @@ fresh() {
 	printf 'sources += \\\n\t%%D%%/atomic.h \\\n\t%%D%%/pair.c\n' >"$tap_dir/tree/src/base/local.am"
 	cat >"$tap_dir/tree/src/base/atomic.h" <<-'END'
 		#include <stdatomic.h>
-		int coshm__load_acquire(int *word);
-		void coshm__store_release(int *word, int value);
+		int coshm__a64_load_acquire(int *word);
+		void coshm__a64_store_release(int *word, int value);
 	END
 	cat >"$tap_dir/tree/src/base/pair.c" <<-'END'
 		#include "base/atomic.h"
 		void put(int *word)
 		{
 			/* [Q1] release, pairs [Q2]; carries nothing */
-			coshm__store_release(word, 1);
+			coshm__a64_store_release(word, 1);
 		}
 		int get(int *word)
 		{
 			/* [Q2] acquire, pairs [Q1]; sees nothing */
-			return coshm__load_acquire(word);
+			return coshm__a64_load_acquire(word);
 		}
 	END
 }
@@ -123,7 +123,7 @@ faulty check-order "a partner that does not exist"
 echo '/* [Z1] release, pairs [Q1] */' | put src/base/oneway.c
 faulty check-order "a partner that does not name the label in turn"
 
-echo 'int f(int *p) { return coshm__load_acquire(p); }' | put src/base/bare.c
+echo 'int f(int *p) { return coshm__a64_load_acquire(p); }' | put src/base/bare.c
 faulty check-order "an ordered operation without a label"
 
 echo 'void f(void) { atomic_thread_fence(5); }' | put src/base/fence.c
