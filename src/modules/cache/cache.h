@@ -101,6 +101,22 @@ static inline uint32_t coshm__cache_slot_class(uint64_t word)
 	return ((uint32_t)(word >> 44) & 3) == 1 ? COSHM__CACHE_SMALL : COSHM__CACHE_MAIN;
 }
 
+/*
+ * All changes of a slot. [C6] seq_cst, pairs [C5]: carries the item to who finds it (H2 in structs/hazard.h), and in a FENCED segment the
+ * change itself to readers whose hazard the scan of the page's reuser does not see. The hazard on the page that
+ * *expected names is kept until after it (H2).
+ */
+static inline int coshm__cache_slot_change(struct coshm__a64 *slot, uint64_t *expected,
+					   uint64_t desired)
+{
+	return coshm__a64_cas_seq_cst(slot, expected, desired);
+}
+
+static inline uint64_t coshm__cache_slot_load(const struct coshm__a64 *slot)
+{
+	return coshm__a64_load_seq_cst(slot); /* [C5] seq_cst, pairs [C6] */
+}
+
 /* Do two slot words name the same item? Its frequency may differ. */
 static inline int coshm__cache_same(uint64_t a, uint64_t b)
 {
@@ -210,6 +226,12 @@ static inline unsigned char *coshm__cache_page(const struct coshm__cache *cache,
 static inline uint64_t coshm__cache_page_offset(const struct coshm__cache *cache, uint32_t page)
 {
 	return cache->log_offset + (uint64_t)page * cache->page_bytes;
+}
+
+static inline uint64_t coshm__cache_page_load(const struct coshm__cache *cache, uint32_t page)
+{
+	/* [C2] acquire, pairs [C1]; what the page's last owner left: items, their end, empty slots */
+	return coshm__a64_load_acquire(&cache->words[page]);
 }
 
 /* CAS of the page's word to another state and owner in the same generation. */
@@ -429,6 +451,13 @@ int coshm__cache_large_key_is(const struct coshm__cache *cache,
 			      size_t key_bytes);
 /* CHUNK -> LIMBO for all pages of the value, leader last. */
 void coshm__cache_large_retire(struct coshm__cache *cache, const struct coshm__cache_large *large);
+/* Member id of who publishes the group; 0: its slot tells. */
+static inline uint64_t coshm__cache_group_builder(const struct coshm__cache *cache, uint32_t leader)
+{
+	/* [C9] acquire, pairs [C10] */
+	return coshm__a64_load_acquire(&cache->pages[leader].group_builder);
+}
+
 /* Does the group of this leader belong to a value that is published or about to be? If not, retires it. */
 int coshm__cache_group_check(struct coshm__op *op, struct coshm__cache *cache, uint32_t leader);
 

@@ -33,15 +33,14 @@ static void copy_racing(void *to, const unsigned char *from, size_t size)
 	}
 }
 
-/* [C12] acquire, pairs [C7] */
 static uint64_t page_generation(const struct coshm__cache *cache, uint32_t page)
 {
-	return coshm__a64_load_acquire(&cache->words[page]) & COSHM__CACHE_GENERATION_MASK;
+	return coshm__cache_page_load(cache, page) & COSHM__CACHE_GENERATION_MASK;
 }
 
 static int generation_is(const struct coshm__cache *cache, uint32_t page, uint64_t generation)
 {
-	/* [C12] the copy's loads before this one */
+	/* A fence, [C12], pairs [C7]: the copy's loads, which are relaxed, are done before this one. */
 	coshm__acquire_fence();
 	return (coshm__a64_load_relaxed(&cache->words[page]) & COSHM__CACHE_GENERATION_MASK) ==
 	       generation;
@@ -66,7 +65,7 @@ static int copy_large(const struct coshm__cache *cache, const struct coshm__a64 
 			return 0;
 		generation = page_generation(cache, page);
 		/* The slot still names the value after the page's generation was read: so that is its generation. */
-		if (!coshm__cache_same(coshm__a64_load_acquire(slot), word) ||
+		if (!coshm__cache_same(coshm__cache_slot_load(slot), word) ||
 		    !generation_is(cache, coshm__cache_slot_page(word), head_generation))
 			return 0;
 		bytes = size < cache->page_bytes ? size : cache->page_bytes;
@@ -97,7 +96,7 @@ static int copy_once(const struct coshm__cache *cache, const struct coshm__a64 *
 		    cache->page_bytes)
 		return 0;
 	generation = page_generation(cache, page);
-	if (!coshm__cache_same(coshm__a64_load_acquire(slot), word))
+	if (!coshm__cache_same(coshm__cache_slot_load(slot), word))
 		return -EAGAIN;
 	if ((generation ^ word) & 0x7f)
 		return 0;

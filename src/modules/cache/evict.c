@@ -115,8 +115,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .most_dead = UINT32_MAX,
 				  .oldest = {UINT32_MAX, UINT32_MAX}};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
-		/* [C11] acquire, pairs [C1] of the sealer; carries what is known of the page */
-		uint64_t word = inherit(op, cache, i, coshm__a64_load_acquire(&cache->words[i]));
+		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i));
 		uint32_t owner = coshm__cache_page_owner(word);
 
 		switch (coshm__cache_page_state(word)) {
@@ -203,8 +202,7 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 		if (walk->mode == MODE_CLEAN)
 			frequency = coshm__cache_slot_frequency(word);
 		next |= (uint64_t)frequency << 46;
-		/* [C6] seq_cst, for [H2]; carries the copy */
-		moved = coshm__a64_cas_seq_cst(place->slot, &word, next);
+		moved = coshm__cache_slot_change(place->slot, &word, next);
 	} while (!moved && coshm__cache_same(word, place->word));
 	COSHM__CRASH_POINT(cache_moved);
 	if (stripe)
@@ -233,8 +231,7 @@ static void drop(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 	uint64_t word = place->word;
 
 	while (coshm__cache_same(word, place->word)) {
-		/* [C6] seq_cst, with [C5] and [H2] */
-		if (!coshm__a64_cas_seq_cst(place->slot, &word, 0))
+		if (!coshm__cache_slot_change(place->slot, &word, 0))
 			continue;
 		coshm__cache_left(op, cache, place->home, place->distance, item->word1);
 		coshm__count(op, cache->counters, counter, 1);
@@ -372,7 +369,7 @@ static int walk_page(struct coshm__op *op, struct coshm__cache *cache, struct wa
 static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk)
 {
 	uint32_t me = coshm__id24(op->member_id);
-	uint64_t word = coshm__a64_load_acquire(&cache->words[walk->page]);
+	uint64_t word = coshm__cache_page_load(cache, walk->page);
 	uint64_t offset = coshm__cache_page_offset(cache, walk->page), busy = 0;
 	int error;
 

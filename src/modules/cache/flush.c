@@ -39,8 +39,7 @@ static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_
 		else
 			hash = coshm__cache_hash(cache, item + cache->head_bytes,
 						 coshm__cache_item_key(word0));
-		/* [C6] seq_cst, with [C5] and [H2] */
-		if (coshm__a64_cas_seq_cst(slot, &word, 0)) {
+		if (coshm__cache_slot_change(slot, &word, 0)) {
 			uint64_t home = coshm__cache_home(cache, hash);
 
 			coshm__cache_left(op, cache, home, home != bucket, word1);
@@ -72,15 +71,16 @@ int coshm_cache_flush(struct coshm_cache *token)
 		return error;
 	cache = op.handle->local;
 	coshm__tick(&op, coshm__now_coarse_ns(op.segment));
-	epoch = coshm__a64_load_acquire(&cache->shm->epoch);
+	epoch = coshm__a64_load_relaxed(&cache->shm->epoch);
 	do {
 		uint64_t swept = coshm__a64_load_relaxed(&cache->shm->epoch_swept);
 
 		if (epoch - swept >= SWEEP_EVERY) {
 			coshm__cache_sweep_epoch(&op, cache, epoch);
-			/* Only up, and only to an epoch that was swept for. Killed before it: done again. */
+			/* Only up, and only to an epoch that was swept for. Killed before it: done again. relaxed: the
+			 * slots were emptied by seq_cst CAS before, the epoch goes on by one after it. */
 			while (swept < epoch &&
-			       !coshm__a64_cas_acq_rel(&cache->shm->epoch_swept, &swept, epoch))
+			       !coshm__a64_cas_relaxed(&cache->shm->epoch_swept, &swept, epoch))
 				;
 			COSHM__CRASH_POINT(cache_epoch_swept);
 		}

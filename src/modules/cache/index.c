@@ -197,9 +197,7 @@ int coshm__cache_find_location(const struct coshm__cache *cache, uint64_t hash, 
 	for (uint32_t d = 0; d <= distance; d++) {
 		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
 			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
-			/* [C5] seq_cst, with the CAS of whoever took an item out [C6]: a slot that is seen changed
-			 * here is seen changed by each reader whose hazard the scan after the walk does not see */
-			uint64_t word = coshm__a64_load_seq_cst(slot);
+			uint64_t word = coshm__cache_slot_load(slot);
 
 			if (word && coshm__cache_slot_page(word) == page &&
 			    coshm__cache_slot_offset(word) == offset) {
@@ -233,8 +231,7 @@ int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64
 				spill_more(cache, home, d);
 			if (before)
 				before(context, coshm__cache_slot_index(cache, slot));
-			/* [C6] seq_cst, for [H2]; carries the item */
-			if (coshm__a64_cas_seq_cst(slot, &empty, word)) {
+			if (coshm__cache_slot_change(slot, &empty, word)) {
 				COSHM__CRASH_POINT(cache_inserted);
 				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
 				return 0;
@@ -264,10 +261,10 @@ uint32_t coshm__cache_sweep_page(struct coshm__op *op, struct coshm__cache *cach
 	for (uint64_t b = 0; b < cache->bucket_count; b++) {
 		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
 			struct coshm__a64 *slot = &cache->buckets[b].slot[i];
-			uint64_t word = coshm__a64_load_seq_cst(slot);
+			uint64_t word = coshm__cache_slot_load(slot);
 
 			while (word && coshm__cache_slot_page(word) == page) {
-				if (coshm__a64_cas_seq_cst(slot, &word, 0)) {
+				if (coshm__cache_slot_change(slot, &word, 0)) {
 					/* The key cannot be read: its home may keep one spill too many (I7). */
 					coshm__cache_left(
 						op, cache, 0, 0,

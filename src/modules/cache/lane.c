@@ -65,8 +65,8 @@ static int open_new(struct coshm__cache *cache, uint32_t lane, uint32_t item_cla
 	if (error)
 		return error;
 	COSHM__CRASH_POINT(cache_page_taken);
-	/* [C7] keeps the new generation, which the CAS to FREE stored, before the first byte of the new life for
-	 * validated copies, which load in the other order [C12]. A fence: the bytes are plain stores. */
+	/* A fence, [C7], pairs [C12]: the new generation, which the CAS to FREE stored, is there before the first byte
+	 * of the new life, which is a plain store; checked copies load in the other order. */
 	coshm__release_fence();
 	info = &cache->pages[*ret_page];
 	coshm__a32_store_relaxed(&info->dead_bytes, 0);
@@ -204,7 +204,7 @@ int coshm__cache_lane_recover(struct coshm__cache *cache, uint32_t lane)
 		}
 	}
 	for (uint32_t i = 0; i < cache->page_count; i++) {
-		word = coshm__a64_load_acquire(&cache->words[i]);
+		word = coshm__cache_page_load(cache, i);
 		if (coshm__cache_page_state(word) == COSHM__CACHE_PAGE_OPEN &&
 		    coshm__cache_page_owner(word) == lane && i != page[0] && i != page[1])
 			coshm__cache_page_change(cache, i, &word, COSHM__CACHE_PAGE_LIMBO, 0);

@@ -127,7 +127,7 @@ void coshm__cache_large_retire(struct coshm__cache *cache, const struct coshm__c
 		if (i > 0)
 			memcpy(&page, &large->shm->page[i], 4);
 		if (page < cache->page_count)
-			retire_page(cache, page, coshm__a64_load_acquire(&cache->words[page]),
+			retire_page(cache, page, coshm__cache_page_load(cache, page),
 				    large->leader);
 	}
 }
@@ -141,7 +141,7 @@ static int group_is_published(struct coshm__op *op, struct coshm__cache *cache, 
 	if (!slot)
 		return 0;
 	for (int tries = 0; tries < 1000; tries++) {
-		uint64_t word = coshm__a64_load_seq_cst(slot);
+		uint64_t word = coshm__cache_slot_load(slot);
 		uint32_t page = coshm__cache_slot_page(word);
 		uint32_t offset = coshm__cache_slot_offset(word), bytes;
 		struct coshm__cache_large large;
@@ -175,14 +175,14 @@ int coshm__cache_group_check(struct coshm__op *op, struct coshm__cache *cache, u
 	for (;;) {
 		uint32_t page[64], count = 0;
 		uint64_t word[64], builder;
-		uint64_t leader_word = coshm__a64_load_acquire(&cache->words[leader]);
+		uint64_t leader_word = coshm__cache_page_load(cache, leader);
 
 		if (coshm__cache_page_state(leader_word) != COSHM__CACHE_PAGE_CHUNK ||
 		    coshm__cache_page_owner(leader_word) != leader)
 			return 1;
 		/* First the words, then the question: if the answer is no, it is no for these generations for ever. */
 		for (uint32_t i = 0; i < cache->page_count && count < 64; i++) {
-			uint64_t w = coshm__a64_load_acquire(&cache->words[i]);
+			uint64_t w = coshm__cache_page_load(cache, i);
 
 			if (coshm__cache_page_state(w) == COSHM__CACHE_PAGE_CHUNK &&
 			    coshm__cache_page_owner(w) == leader && i != leader) {
@@ -190,8 +190,7 @@ int coshm__cache_group_check(struct coshm__op *op, struct coshm__cache *cache, u
 				word[count++] = w;
 			}
 		}
-		/* [C9] acquire, pairs [C10]: 0 means that the slot tells */
-		builder = coshm__a64_load_acquire(&cache->pages[leader].group_builder);
+		builder = coshm__cache_group_builder(cache, leader);
 		if (builder != 0 && !coshm__member_is_dead(op->segment, (uint32_t)builder))
 			return 1;
 		if (group_is_published(op, cache, leader)) {
@@ -249,7 +248,8 @@ int coshm__cache_group_take(struct coshm__op *op, struct coshm__cache *cache,
 			return error;
 		}
 	}
-	coshm__release_fence(); /* as [C7] */
+	/* A fence, as [C7]: the generations are there before the first bytes. */
+	coshm__release_fence();
 	return 0;
 }
 
@@ -311,11 +311,9 @@ void coshm__cache_group_aim(struct coshm__cache *cache, const struct coshm__cach
 void coshm__cache_group_published(struct coshm__cache *cache,
 				  const struct coshm__cache_group *group)
 {
-	uint64_t builder = coshm__a64_load_relaxed(&cache->pages[group->pages[0]].group_builder);
-
-	/* By CAS: the value may be gone again, and the page be somebody else's leader. [C10] release, pairs [C9] */
-	if (coshm__a64_load_acquire(&cache->words[group->pages[0]]) == group->words[0])
-		coshm__a64_cas_release(&cache->pages[group->pages[0]].group_builder, &builder, 0);
+	/* The caller keeps the leader by a hazard: it is still this group's. */
+	/* [C10] release, pairs [C9]; the slot was changed before */
+	coshm__a64_store_release(&cache->pages[group->pages[0]].group_builder, 0);
 }
 
 void coshm__cache_group_undo(struct coshm__op *op, struct coshm__cache *cache,

@@ -254,8 +254,7 @@ static int push_out(struct coshm__op *op, struct coshm__cache *cache,
 		bucket = coshm__cache_slot_index(cache, slot) / 8;
 		home = coshm__cache_home(cache, hash_of(cache, item, word0));
 		size = coshm__cache_item_bytes(cache, word0);
-		/* [C6] seq_cst, with [C5] and [H2]; the hazard on its page is kept (H2) */
-		if (coshm__a64_cas_seq_cst(slot, &word, 0)) {
+		if (coshm__cache_slot_change(slot, &word, 0)) {
 			coshm__cache_left(op, cache, home, bucket != home, word1);
 			coshm__count(op, cache->counters, counter, 1);
 			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, size);
@@ -343,21 +342,29 @@ void coshm__cache_lru_forget(struct coshm__op *op, struct coshm__cache *cache, u
 	coshm__rlock_release(op, &list->lock);
 }
 
+/* Of several lists the longest gives: nothing tells which has the oldest end, and a short one may hold only what is new. */
 uint64_t coshm__cache_lru_evict(struct coshm__op *op, struct coshm__cache *cache, uint64_t bytes)
 {
-	uint32_t first = (uint32_t)(op->thread - op->segment->threads) % cache->lane_count;
-	uint64_t done = 0;
+	uint64_t done = 0,
+		 busy = 0; /* bit i: list i is held by somebody who does not get on, or is empty */
 
-	for (uint32_t i = 0; i < cache->lane_count && done < bytes; i++) {
-		struct coshm__cache_list_shm *list = &cache->lists[(first + i) % cache->lane_count];
+	while (done < bytes) {
+		struct coshm__cache_list_shm *longest = NULL;
 
-		if (coshm__rlock_acquire(op, &list->lock,
-					 i + 1 < cache->lane_count ? 0 : COSHM__LOCK_TIMEOUT_NS))
+		for (uint32_t i = 0; i < cache->lane_count; i++)
+			if (!(busy >> i & 1) &&
+			    (!longest || coshm__a32_load_relaxed(&cache->lists[i].count) >
+						 coshm__a32_load_relaxed(&longest->count)))
+				longest = &cache->lists[i];
+		if (!longest)
+			break;
+		if (coshm__rlock_acquire(op, &longest->lock, FORGET_NS)) {
+			busy |= UINT64_C(1) << list_index(cache, longest);
 			continue;
-		while (done < bytes &&
-		       push_out(op, cache, list, COSHM__STAT_CACHE_evicted_lru, &done))
-			;
-		coshm__rlock_release(op, &list->lock);
+		}
+		if (!push_out(op, cache, longest, COSHM__STAT_CACHE_evicted_lru, &done))
+			busy |= UINT64_C(1) << list_index(cache, longest);
+		coshm__rlock_release(op, &longest->lock);
 	}
 	return done;
 }

@@ -158,8 +158,7 @@ static int increment_locked(struct coshm__op *op, struct coshm__cache *cache,
 			memcpy(increment->space.item + offsetof(struct coshm__cache_item_shm, node),
 			       &node, 4);
 		}
-		/* [C6] seq_cst, for [H2]; carries the item; hazard kept (H2) */
-		result = coshm__a64_cas_seq_cst(place.slot, &word, next);
+		result = coshm__cache_slot_change(place.slot, &word, next);
 		if (result) {
 			if (!coshm__cache_item_counts(cache, place.word1))
 				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);

@@ -15,7 +15,7 @@ int coshm__cache_page_change(struct coshm__cache *cache, uint32_t page, uint64_t
 {
 	uint64_t next = coshm__cache_page_word(state, owner, *word);
 
-	/* [C1] acq_rel, pairs itself and [C2]: who takes a page over sees what its former owner left in it */
+	/* [C1] acq_rel, pairs [C2] and itself: who takes a page over sees what its former owner left in it */
 	if (!coshm__a64_cas_acq_rel(&cache->words[page], word, next))
 		return 0;
 	*word = next;
@@ -62,8 +62,7 @@ int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache)
 	int error, freed = 0;
 
 	for (uint32_t i = 0; i < cache->page_count && count < 64; i++) {
-		/* [C2] acquire, pairs [C1] of who brought it into LIMBO: all slots were changed before */
-		uint64_t w = coshm__a64_load_acquire(&cache->words[i]);
+		uint64_t w = coshm__cache_page_load(cache, i);
 
 		if (coshm__cache_page_state(w) != COSHM__CACHE_PAGE_LIMBO)
 			continue;
@@ -109,7 +108,7 @@ int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache)
 			       (leader_busy >> j & 1);
 		if (kept)
 			continue;
-		/* The generation in the expected value: who was stopped here and comes late frees nothing. */
+		/* [C1] acq_rel. With the generation in what it expects: who comes late frees nothing. */
 		if (coshm__a64_cas_acq_rel(
 			    &cache->words[page[i]], &word[i],
 			    coshm__cache_page_word(COSHM__CACHE_PAGE_FREE, 0, word[i] + 1))) {

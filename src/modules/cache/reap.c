@@ -51,7 +51,7 @@ int coshm__cache_lock_is_lane(struct coshm__handle *handle, uint64_t offset_byte
 static void reap_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t dead_id,
 		      uint32_t page)
 {
-	uint64_t word = coshm__a64_load_acquire(&cache->words[page]);
+	uint64_t word = coshm__cache_page_load(cache, page);
 	uint32_t state = coshm__cache_page_state(word);
 
 	if (coshm__cache_page_owner(word) == coshm__id24(dead_id)) {
@@ -87,7 +87,8 @@ void coshm__cache_holdings(struct coshm__handle *handle, uint32_t member_id,
 {
 	const struct coshm__cache *cache = handle->local;
 	const struct coshm__segment *segment = handle->segment;
-	uint32_t high_water = coshm__a32_load_acquire(&segment->header->thread_high_water);
+	/* relaxed, all of it: for display, a moment old anyway */
+	uint32_t high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
 	const struct coshm__member_shm *member;
 
 	if (high_water > segment->thread_count_max)
@@ -95,7 +96,7 @@ void coshm__cache_holdings(struct coshm__handle *handle, uint32_t member_id,
 	for (uint32_t i = 0; i < high_water; i++) {
 		const struct coshm__thread_shm *thread = &segment->threads[i];
 
-		if (coshm__a32_load_acquire(&thread->owner) != member_id)
+		if (coshm__a32_load_relaxed(&thread->owner) != member_id)
 			continue;
 		for (uint32_t h = 0; h < COSHM__HAZARD_READS; h++)
 			info->pages_read += (uint32_t)is_page_of(

@@ -137,8 +137,7 @@ static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uin
 		if (coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)
 			memcpy(&victim_hash, item + 32, 8);
 		home = coshm__cache_home(cache, victim_hash);
-		/* [C6] seq_cst, with [C5] and [H2] */
-		if (coshm__a64_cas_seq_cst(slot, &word, 0)) {
+		if (coshm__cache_slot_change(slot, &word, 0)) {
 			coshm__cache_left(op, cache, home, &cache->buckets[home] != bucket, word1);
 			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted_index, 1);
 			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, bytes);
@@ -161,9 +160,8 @@ static int publish_over(struct coshm__op *op, struct coshm__cache *cache, struct
 	set_node(cache, store, coshm__cache_item_node(cache, place->item));
 	aim(cache, store, coshm__cache_slot_index(cache, place->slot));
 	do {
-		/* [C6] seq_cst, for [H2]; carries the item. The hazard on the old one is kept (H2). */
-		if (coshm__a64_cas_seq_cst(place->slot, &word,
-					   next | (word & COSHM__CACHE_FREQUENCY_MASK))) {
+		if (coshm__cache_slot_change(place->slot, &word,
+					     next | (word & COSHM__CACHE_FREQUENCY_MASK))) {
 			COSHM__CRASH_POINT(cache_replaced);
 			if (!coshm__cache_item_counts(cache, place->word1))
 				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
@@ -432,8 +430,7 @@ int coshm_cache_delete(struct coshm_cache *token, const void *key, size_t key_si
 						  &expired) != 0;
 
 		do {
-			/* [C6] seq_cst, with [C5] and [H2]; the hazard on its page is kept (H2) */
-			result = coshm__a64_cas_seq_cst(place.slot, &word, 0);
+			result = coshm__cache_slot_change(place.slot, &word, 0);
 		} while (!result && coshm__cache_same(word, place.word));
 		if (result) {
 			coshm__cache_left(&op, cache, place.home, place.distance, place.word1);

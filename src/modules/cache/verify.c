@@ -54,7 +54,7 @@ static void ask(struct coshm__handle *handle, struct coshm__findings *findings, 
 static int somebody_is_dead(struct coshm__segment *segment)
 {
 	for (uint32_t i = 0; i < segment->member_count_max; i++) {
-		uint64_t word = coshm__a64_load_acquire(&segment->members[i].word);
+		uint64_t word = coshm__a64_load_relaxed(&segment->members[i].word);
 		uint32_t id = (uint32_t)(i << COSHM__MEMBER_GENERATION_BITS | word >> 2);
 
 		if ((word & 3) == COSHM__MEMBER_DEAD ||
@@ -71,11 +71,17 @@ static struct answer left_behind(struct coshm__segment *segment, const char *tex
 
 /* --- pages -------------------------------------------------------------------------------------------------- */
 
-/* [C13] acquire, pairs [C8]; the items before the end are all there. 0: the lane does not have the page open */
+static uint64_t lane_open(const struct coshm__cache *cache, uint32_t lane, uint32_t item_class)
+{
+	/* [C13] acquire, pairs [C8]; the lengths of all items before the end */
+	return coshm__a64_load_acquire(&cache->lanes[lane].open[item_class]);
+}
+
+/* UINT32_MAX: the lane does not have the page open */
 static uint32_t open_used(const struct coshm__cache *cache, uint32_t lane, uint32_t page)
 {
 	for (uint32_t c = 0; c < 2; c++) {
-		uint64_t open = coshm__a64_load_acquire(&cache->lanes[lane].open[c]);
+		uint64_t open = lane_open(cache, lane, c);
 
 		if (open >> 40 == (uint64_t)page + 1)
 			return (uint32_t)open;
@@ -122,13 +128,13 @@ static struct answer page_group(struct coshm__handle *handle, uint32_t page, uin
 
 	if (leader >= cache->page_count)
 		return damage("belongs to a page that is none");
-	word = coshm__a64_load_acquire(&cache->words[leader]);
+	word = coshm__cache_page_load(cache, leader);
 	if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_CHUNK ||
 	    coshm__cache_page_owner(word) != leader)
 		return damage("its group has no leader");
 	if (leader != page)
 		return fine;
-	builder = coshm__a64_load_acquire(&cache->pages[leader].group_builder);
+	builder = coshm__cache_group_builder(cache, leader);
 	if (builder != 0)
 		return coshm__member_is_dead(handle->segment, (uint32_t)builder)
 			       ? pending("the writer of a large value died")
@@ -149,7 +155,7 @@ static struct answer about_page(struct coshm__handle *handle, uint64_t index)
 {
 	const struct coshm__cache *cache = handle->local;
 	uint32_t page = (uint32_t)index, used;
-	uint64_t word = coshm__a64_load_acquire(&cache->words[page]);
+	uint64_t word = coshm__cache_page_load(cache, page);
 	uint32_t owner = coshm__cache_page_owner(word), state = coshm__cache_page_state(word);
 	struct answer answer = fine;
 
@@ -184,6 +190,7 @@ static struct answer about_page(struct coshm__handle *handle, uint64_t index)
 	default:
 		answer = damage("in a state that does not exist");
 	}
+	/* A fence: all that was looked at, before the page's word is looked at again. */
 	coshm__acquire_fence();
 	return coshm__a64_load_relaxed(&cache->words[page]) == word ? answer : fine;
 }
@@ -193,13 +200,13 @@ static struct answer about_lane(struct coshm__handle *handle, uint64_t index)
 	const struct coshm__cache *cache = handle->local;
 
 	for (uint32_t c = 0; c < 2; c++) {
-		uint64_t open = coshm__a64_load_acquire(&cache->lanes[index].open[c]), word;
+		uint64_t open = lane_open(cache, (uint32_t)index, c), word;
 
 		if (open == 0)
 			continue;
 		if (open >> 40 > cache->page_count || (open & 0xffffffffff) > cache->page_bytes)
 			return damage("its open page is none");
-		word = coshm__a64_load_acquire(&cache->words[(open >> 40) - 1]);
+		word = coshm__cache_page_load(cache, (uint32_t)(open >> 40) - 1);
 		if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_OPEN ||
 		    coshm__cache_page_owner(word) != index)
 			return left_behind(handle->segment, "its open page is not open for it");
@@ -216,7 +223,7 @@ static struct answer slot_page(const struct coshm__cache *cache, uint64_t word)
 
 	if (page >= cache->page_count || (word >> 44 & 3) == 0 || (word >> 44 & 3) == 3)
 		return damage("names no page");
-	page_word = coshm__a64_load_acquire(&cache->words[page]);
+	page_word = coshm__cache_page_load(cache, page);
 	if ((page_word ^ word) & 0x7f)
 		return damage("names an earlier life of its page");
 	switch (coshm__cache_page_state(page_word)) {
@@ -282,7 +289,7 @@ static struct answer about_slot(struct coshm__handle *handle, uint64_t index)
 {
 	const struct coshm__cache *cache = handle->local;
 	const struct coshm__a64 *slot = coshm__cache_slot_at(cache, index);
-	uint64_t word = coshm__a64_load_acquire(slot);
+	uint64_t word = coshm__cache_slot_load(slot);
 	struct coshm__cache_copy copy;
 	struct answer answer;
 	int found;
@@ -299,7 +306,7 @@ static struct answer about_slot(struct coshm__handle *handle, uint64_t index)
 			answer = damage("its item makes no sense");
 		}
 	}
-	return coshm__cache_same(coshm__a64_load_acquire(slot), word) ? answer : fine;
+	return coshm__cache_same(coshm__cache_slot_load(slot), word) ? answer : fine;
 }
 
 /* I7: as many keys stand away from home as their homes say, or fewer. Only meaningful on a cache at rest. */
@@ -382,7 +389,8 @@ static struct answer about_list(struct coshm__handle *handle, uint64_t index)
 {
 	const struct coshm__cache *cache = handle->local;
 	const struct coshm__cache_list_shm *list = &cache->lists[index];
-	uint64_t word = coshm__a64_load_acquire(&list->lock.word);
+	/* relaxed: looked at again at the end */
+	uint64_t word = coshm__a64_load_relaxed(&list->lock.word);
 	uint32_t owner = coshm__rlock_owner(&list->lock);
 	struct answer answer;
 
@@ -394,6 +402,7 @@ static struct answer about_list(struct coshm__handle *handle, uint64_t index)
 		answer = damage("a transaction is open, but nobody holds the lock");
 	else
 		answer = list_walk(cache, index);
+	/* A fence: all that was looked at, before the lock is looked at again. */
 	coshm__acquire_fence();
 	return coshm__a64_load_relaxed(&list->lock.word) == word ? answer : fine;
 }
