@@ -22,6 +22,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static uint64_t key_serial; /* under the process mutex; a fork child goes on counting */
+
 static int byte_lock(int fd, int command, uint32_t slot, short type, short *ret_type)
 {
 	struct flock range = {
@@ -188,7 +190,8 @@ static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
 	coshm__process->reserve_thread[segment->index] = reserve;
 	segment->life_mapping = life;
 	/* relaxed: other threads find the segment by [G2], or are this one */
-	coshm__a64_store_relaxed(&coshm__process->key[segment->index], *ret_id);
+	coshm__a64_store_relaxed(&coshm__process->key[segment->index],
+				 ++key_serial << 32 | *ret_id);
 	close(fd);
 	return 0;
 fail:
@@ -278,7 +281,7 @@ static int word_is_dead(struct coshm__segment *segment, uint32_t slot, uint64_t 
 
 	if ((word & 3) != COSHM__MEMBER_ALIVE)
 		return 1;
-	if (coshm__a64_load_relaxed(&coshm__process->key[segment->index]) ==
+	if ((uint32_t)coshm__a64_load_relaxed(&coshm__process->key[segment->index]) ==
 		    coshm__member_id(slot, word) &&
 	    segment->life_mapping)
 		return 0;

@@ -102,7 +102,10 @@ struct coshm__op {
 		shares_slot; /* this thread found no slot and uses the member's reserve, under a process-local mutex */
 };
 
-/* What a thread knows of its slot in each segment. key 0 means nothing. */
+/*
+ * What a thread knows of its slot in each segment. key 0 means nothing; it fits only the membership it was made for,
+ * because no key comes twice in a process.
+ */
 struct coshm__thread_local {
 	uint64_t key;
 	struct coshm__thread_shm *thread;
@@ -118,8 +121,9 @@ struct coshm__process {
 	pthread_mutex_t reap;  /* one thread of a process reaps at a time */
 	pthread_mutex_t reserve[COSHM__SEGMENTS_MAX]; /* users of the member's reserve slot */
 	struct coshm__thread_shm *reserve_thread[COSHM__SEGMENTS_MAX];
-	struct coshm__a64
-		key[COSHM__SEGMENTS_MAX]; /* member id of this process, 0 not registered */
+	/* Of this process's membership: serial << 32 | member id, 0 not registered. The serial tells it from one of
+	 * another segment that had the same index and the same id. */
+	struct coshm__a64 key[COSHM__SEGMENTS_MAX];
 	uint32_t
 		urcu_works; /* 0 in a raw-clone child: liburcu still lists the parent's threads there */
 };
@@ -166,7 +170,7 @@ static inline int coshm__op_begin(struct coshm__op *op, const void *token, uint3
 		op->segment = handle->segment;
 		op->handle = handle;
 		mine = &coshm__thread_locals[op->segment->index];
-		/* relaxed: written by this thread's own process before the handle could be used */
+		/* relaxed: written by this process before the handle could be used */
 		key = coshm__a64_load_relaxed(&coshm__process->key[op->segment->index]);
 		if (coshm__likely(mine->key == key && key != 0 &&
 				  !coshm__a32_load_relaxed(&handle->stale))) {
