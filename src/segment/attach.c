@@ -317,6 +317,7 @@ static int segment_map(struct coshm__segment *segment, const struct coshm__heade
 	madvise(base, header->size_max_bytes, MADV_DONTDUMP);
 	segment->base = base;
 	segment->size_max_bytes = header->size_max_bytes;
+	segment->objects_offset = header->objects_offset;
 	segment->member_count_max = header->member_count_max;
 	segment->thread_count_max = header->thread_count_max;
 	segment->header = base;

@@ -79,7 +79,9 @@ static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
 		uint64_t offset = coshm__a64_load_relaxed(&thread->lock_offset[i]);
 		struct coshm__rlock_shm *lock =
-			offset ? coshm__segment_at(segment, offset, sizeof(*lock)) : NULL;
+			offset & COSHM__LOCK_IS_HELD
+				? coshm__segment_at(segment, --offset, sizeof(*lock))
+				: NULL;
 
 		if (!lock || coshm__rlock_owner(lock) != member_id)
 			continue;
@@ -251,7 +253,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 				       "entry %u was never finished by its creator", index);
 		return;
 	}
-	if (offset % COSHM__PAGE_BYTES || offset < segment->header->objects_offset ||
+	if (offset % COSHM__PAGE_BYTES || offset < segment->objects_offset ||
 	    !coshm__segment_at(segment, offset, size)) {
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/directory",
 			       "entry %u lies outside of the segment", index);
@@ -345,7 +347,7 @@ int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *r
 	info.flags = segment->header->flags;
 	info.size_bytes = coshm__a64_load_relaxed(&segment->header->committed_bytes);
 	info.size_max_bytes = segment->size_max_bytes;
-	info.used_bytes = segment->header->objects_offset;
+	info.used_bytes = segment->objects_offset;
 	info.created_at_ns = segment->header->created_at_ns;
 	info.created_realtime_ns = segment->header->created_realtime_ns;
 	info.now_ns = coshm__now_ns(segment);

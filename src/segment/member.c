@@ -83,9 +83,13 @@ static int membarrier_register(const struct coshm__segment *segment)
 
 static uint64_t next_generation(uint64_t generation)
 {
-	/* 1 ..; never one whose low 14 bits are 0, see coshm__id24 */
-	generation = (generation + 1) & ((1u << COSHM__MEMBER_GENERATION_BITS) - 1);
-	return (generation & 0x3fff) == 0 ? generation + 1 : generation;
+	const uint64_t last = (1u << COSHM__MEMBER_GENERATION_BITS) - 1;
+
+	/* 1 ..; never one whose low 14 bits are 0, see coshm__id24; nor the last, whose id could look poisoned in a lock */
+	do
+		generation = (generation + 1) & last;
+	while ((generation & 0x3fff) == 0 || generation == last);
+	return generation;
 }
 
 static void describe(struct coshm__segment *segment, struct coshm__member_shm *member)

@@ -59,7 +59,7 @@ static int range_is_sound(const struct coshm__segment *segment,
 {
 	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
 
-	return offset % COSHM__PAGE_BYTES == 0 && offset >= segment->header->objects_offset &&
+	return offset % COSHM__PAGE_BYTES == 0 && offset >= segment->objects_offset &&
 	       coshm__segment_at(segment, offset, coshm__a64_load_relaxed(&entry->size_bytes));
 }
 
@@ -252,7 +252,7 @@ static void entries_tidy(struct coshm__op *op)
 /* Where does an object of this size fit? Tries the start and the end of every other one. */
 static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, uint64_t *ret_offset)
 {
-	uint64_t start = segment->header->objects_offset;
+	uint64_t start = segment->objects_offset;
 
 	for (unsigned int moves = 0; moves <= COSHM__ENTRY_COUNT; moves++) {
 		uint64_t blocked_until = 0;
@@ -570,30 +570,37 @@ void coshm__objects_inherit(struct coshm__segment *segment)
 
 /* --- views -------------------------------------------------------------------------------------------------- */
 
-static struct coshm__handle *view_new(struct coshm__segment *segment, uint32_t index, uint64_t word)
+static int view_new(struct coshm__segment *segment, uint32_t index, uint64_t word,
+		    struct coshm__handle **ret_view)
 {
 	const struct coshm__object_type *type = coshm__object_type_find(
 		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
 	struct coshm__handle *view;
+	int error;
 
 	if (!type || !range_is_sound(segment, &segment->entries[index]))
-		return NULL;
+		return -EUCLEAN;
 	view = handle_new(segment, index, word, type);
-	if (view && type->attach(view)) {
+	if (!view)
+		return -ENOMEM;
+	error = type->attach(view);
+	if (error)
 		free(view);
-		view = NULL;
-	}
-	return view;
+	else
+		*ret_view = view;
+	return error;
 }
 
-struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t index)
+int coshm__view_find(struct coshm__segment *segment, uint32_t index,
+		     struct coshm__handle **ret_view)
 {
-	uint64_t word = coshm__a64_load_acquire(&segment->entries[index].word);
+	uint64_t word = coshm__a64_load_acquire(&segment->entries[index].word); /* [D2] */
 	uint64_t state = coshm__entry_state_of(word);
 	struct coshm__handle *view;
+	int error = 0;
 
 	if (state != COSHM__ENTRY_LIVE && state != COSHM__ENTRY_REMOVED)
-		return NULL;
+		return -ENOENT;
 	word = coshm__entry_word(coshm__entry_generation_of(word), 0, COSHM__ENTRY_LIVE);
 	pthread_mutex_lock(&coshm__process->views);
 	view = segment->views[index];
@@ -604,10 +611,19 @@ struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t i
 		view = NULL;
 	}
 	if (!view)
-		view = view_new(segment, index, word);
+		error = view_new(segment, index, word, &view);
 	segment->views[index] = view;
 	pthread_mutex_unlock(&coshm__process->views);
-	return view;
+	if (!error)
+		*ret_view = view;
+	return error;
+}
+
+struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t index)
+{
+	struct coshm__handle *view = NULL;
+
+	return coshm__view_find(segment, index, &view) ? NULL : view;
 }
 
 static void view_free(struct coshm__handle *view)

@@ -93,4 +93,8 @@ int coshm__object_close(void *token, uint32_t type);
  */
 struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t entry_index);
 
+/* The same, with the reason: 0; -ENOENT no object; -EUCLEAN damaged or unknown, nobody can open it; -ENOMEM. */
+int coshm__view_find(struct coshm__segment *segment, uint32_t entry_index,
+		     struct coshm__handle **ret_view);
+
 #endif

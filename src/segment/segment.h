@@ -57,7 +57,9 @@ struct coshm__segment {
 	struct coshm__thread_shm *threads;
 	struct coshm__entry_shm *entries;
 	uint64_t size_max_bytes;
-	uint32_t member_count_max; /* read from the header once, at attach; bounds of all loops */
+	/* read from the header once, at attach; bounds of all loops */
+	uint64_t objects_offset;
+	uint32_t member_count_max;
 	uint32_t thread_count_max;
 	uint32_t index;	       /* in the process's table of segments */
 	uint32_t handle_count; /* handles of type segment; under the process mutex */

@@ -142,7 +142,7 @@ struct coshm__thread_shm {
 		owner; /* member id, 0 free: CAS by claimers and reapers, the owner stores 0 */
 	struct coshm__a32 tid; /* as seen by the owner */
 	struct coshm__a64 lock_offset
-		[COSHM__LOCKS_HELD]; /* set before the lock's CAS, cleared after unlock */
+		[COSHM__LOCKS_HELD]; /* set before the lock's CAS, bit 0 after it, cleared after unlock */
 	struct coshm__a64 reserved1[5];
 };
 
