@@ -45,9 +45,9 @@ struct coshm_segment_config {
 	uint32_t group_id; /* group of the file if group_id_set is 1 */
 	uint32_t group_id_set;
 	uint32_t
-		member_count_max; /* processes that may be attached at once; default 256, at most 1024 */
+		member_count_max; /* processes that may be attached at once; default 256, at most 1023 */
 	uint32_t
-		thread_count_max; /* threads of all members; default 4 x member_count_max, at most 8192 */
+		thread_count_max; /* threads of all members; default 4 x member_count_max, at most 8191 */
 	uint32_t flags;		  /* COSHM_SEGMENT_FENCED */
 	uint32_t reserved;
 };

@@ -66,12 +66,13 @@ static int config_check(const struct coshm_segment_config *callers,
 		return coshm__fail(-EINVAL,
 				   "mode 0%o: only permissions of owner and group are allowed",
 				   config->mode);
-	if (config->member_count_max < 2 || config->member_count_max > COSHM__MEMBERS_LIMIT ||
+	/* One of each more is made, for rescuers. */
+	if (config->member_count_max >= COSHM__MEMBERS_LIMIT ||
 	    config->thread_count_max < config->member_count_max ||
-	    config->thread_count_max > COSHM__THREADS_LIMIT)
+	    config->thread_count_max >= COSHM__THREADS_LIMIT)
 		return coshm__fail(-EINVAL,
-				   "member_count_max is 2 to %u, thread_count_max from there to %u",
-				   COSHM__MEMBERS_LIMIT, COSHM__THREADS_LIMIT);
+				   "member_count_max is 1 to %u, thread_count_max from there to %u",
+				   COSHM__MEMBERS_LIMIT - 1, COSHM__THREADS_LIMIT - 1);
 	if (config->flags & ~(uint32_t)COSHM_SEGMENT_FENCED)
 		return coshm__fail(-EINVAL, "unknown segment flags");
 	return 0;
@@ -93,7 +94,7 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 {
 	int error;
 
-	coshm__layout_fill(header, config->member_count_max, config->thread_count_max);
+	coshm__layout_fill(header, config->member_count_max + 1, config->thread_count_max + 1);
 	if (header->objects_offset > config->size_bytes)
 		return coshm__fail(-EINVAL,
 				   "size_bytes is too small: %u members and %u threads take %llu "

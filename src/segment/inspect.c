@@ -352,8 +352,9 @@ int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *r
 	info.created_realtime_ns = segment->header->created_realtime_ns;
 	info.now_ns = coshm__now_ns(segment);
 	info.creator_pid = segment->header->creator_pid;
-	info.member_count_max = segment->member_count_max;
-	info.thread_count_max = segment->thread_count_max;
+	/* One of each is the rescuer's. */
+	info.member_count_max = segment->member_count_max - 1;
+	info.thread_count_max = segment->thread_count_max - 1;
 	info.thread_high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
 	info.object_count_max = COSHM__ENTRY_COUNT;
 	info.removed = coshm__a32_load_acquire(&segment->header->state) == COSHM__SEGMENT_REMOVED;

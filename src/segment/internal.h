@@ -40,12 +40,30 @@ void coshm__layout_fill(struct coshm__header_shm *header, uint32_t member_count_
 /* Does the header describe this very layout? 0, -EPROTONOSUPPORT, -EUCLEAN, -ESTALE; -EINPROGRESS: being created */
 int coshm__layout_check(const struct coshm__header_shm *header, const char *path);
 
-/* member.c */
+/*
+ * member.c
+ *
+ * The last member slot and the last thread slot are the rescuer's: when the dead have all the others, a newcomer
+ * enters by them, reaps, and moves to a slot that has become free.
+ */
+static inline uint32_t coshm__rescue_slot(const struct coshm__segment *segment)
+{
+	return segment->member_count_max - 1;
+}
+
+static inline int coshm__member_is_rescuer(const struct coshm__segment *segment, uint32_t member_id)
+{
+	return COSHM__MEMBER_SLOT_OF(member_id) == coshm__rescue_slot(segment);
+}
+
 int coshm__member_register(struct coshm__segment *segment);
 void coshm__member_leave(struct coshm__segment *segment);
 
 /* thread.c */
 struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id);
+/* The slot that only the rescue member may have. Its id must own that member slot. */
+struct coshm__thread_shm *coshm__thread_claim_rescue(struct coshm__segment *segment,
+						     uint32_t member_id);
 /* An operation without a handle, for the segment's own work. Ends with coshm__op_end. */
 int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segment);
 

@@ -121,6 +121,8 @@ struct coshm__process {
 	pthread_mutex_t mutex; /* life cycle: attach, open, close, registration */
 	pthread_mutex_t views; /* coshm__view_get */
 	pthread_mutex_t reap;  /* one thread of a process reaps at a time */
+	pthread_mutex_t
+		threads; /* claims of thread slots, and sweeps over those of exited threads */
 	pthread_mutex_t reserve[COSHM__SEGMENTS_MAX]; /* users of the member's reserve slot */
 	struct coshm__thread_shm *reserve_thread[COSHM__SEGMENTS_MAX];
 	/* Of this process's membership: serial << 32 | member id, 0 not registered. The serial tells it from one of

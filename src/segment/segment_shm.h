@@ -66,7 +66,8 @@ struct coshm__header_shm {
 	uint64_t created_at_ns;
 	uint64_t created_realtime_ns;
 	uint32_t creator_pid;
-	uint32_t member_count_max;
+	uint32_t
+		member_count_max; /* this and the next: one more than was asked for, see coshm__rescue_slot */
 	uint32_t thread_count_max;
 	uint32_t entry_count;
 	uint64_t members_offset;

@@ -40,12 +40,13 @@ static void mark(const uint64_t *pages, uint32_t count, uint64_t hazard, uint64_
 static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const uint64_t *pages,
 			 uint32_t count, uint64_t *busy)
 {
+	/* [T5] seq_cst, pairs [T4] */
 	uint32_t high = coshm__a32_load_seq_cst(&segment->header->thread_high_water);
 
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
 		const struct coshm__thread_shm *thread = &segment->threads[i];
 
-		/* [T2] seq_cst, pairs [T1] [T3]: what a free slot holds is a former owner's */
+		/* [T2] seq_cst, pairs [T1], [T3]; what a free slot holds is a former owner's */
 		if (coshm__a32_load_seq_cst(&thread->owner) == 0)
 			continue;
 		/* [H4] seq_cst (plain loads on x86), pairs [H1] [H3] [H5] [H6] */
@@ -61,6 +62,7 @@ static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const u
 static void scan_pins(struct coshm__segment *segment, const uint64_t *pages, uint32_t count,
 		      uint64_t *busy)
 {
+	/* [M7] */
 	uint32_t high = coshm__a32_load_seq_cst(&segment->header->member_high_water);
 
 	for (uint32_t i = 0; i < high && i < segment->member_count_max; i++) {
