@@ -132,8 +132,8 @@ int coshm_segment_detach(struct coshm_segment *segment);
  *
  * As with unlink(2), members go on with what they have mapped; nobody can attach any more, and opening further
  * objects answers -ESTALE.
- * Safety    MT MP KILL
- * Returns   0; -ENOENT; -EACCES; -EPERM
+ * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator
+ * Returns   0; -ENOENT; -EACCES; -EPERM; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator is stopped)
  */
 COSHM_CHECK_RESULT int coshm_segment_unlink(const char *name);
 

@@ -378,6 +378,10 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 	segment->read_only = (flags & COSHM_ATTACH_READ_ONLY) != 0;
 	snprintf(segment->path, sizeof(segment->path), "%s", path);
 	error = header_read(fd, path, &header);
+	if (!error && header.feature_read_only && !segment->read_only)
+		error = coshm__fail(-EPROTONOSUPPORT,
+				    "%s uses features %llx that this library can only read", path,
+				    (unsigned long long)header.feature_read_only);
 	if (!error)
 		error = segment_place(segment);
 	placed = !error;
@@ -405,6 +409,8 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 
 static void segment_drop(struct coshm__segment *segment)
 {
+	int close_it, fd;
+
 	atomic_store_explicit(&coshm__segments[segment->index], NULL, memory_order_release);
 	coshm__process_unlock();
 	coshm__handles_quiesce();
@@ -413,6 +419,13 @@ static void segment_drop(struct coshm__segment *segment)
 	if (!segment->read_only)
 		coshm__member_leave(segment);
 	index_used[segment->index] = 0;
+	/* If the number is the application's now, it is not ours to close. */
+	fd = coshm__segment_fd(segment, &close_it);
+	if (close_it) {
+		if (fd >= 0)
+			close(fd);
+		segment->fd = -1;
+	}
 	segment_free(segment);
 }
 
@@ -554,30 +567,62 @@ int coshm_segment_detach(struct coshm_segment *token)
 	return 0;
 }
 
-int coshm_segment_unlink(const char *name)
+static int state_write(int fd, uint32_t state)
+{
+	return write_at(fd, &state, sizeof(state),
+			(off_t)offsetof(struct coshm__header_shm, state));
+}
+
+/* The init lock keeps the name from being given to another file between the look and the unlink. -EAGAIN: it was */
+static int unlink_once(const char *path)
 {
 	struct coshm__header_shm header;
-	const uint32_t removed = COSHM__SEGMENT_REMOVED;
+	int fd, error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
+
+	if (error)
+		return error;
+	error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+	if (error) {
+		close(fd);
+		return coshm__fail(error, "%s: another process has been creating it for 5 s", path);
+	}
+	if (!is_named(fd, path)) {
+		close(fd);
+		return -EAGAIN;
+	}
+	/* A file that is no segment is not ours to remove. One of another layout, or half made, is. */
+	if (pread(fd, &header, 64, 0) != 64 || header.magic != COSHM__MAGIC)
+		error = coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);
+	else
+		error = state_write(fd, COSHM__SEGMENT_REMOVED);
+	COSHM__CRASH_POINT(SEGMENT_REMOVED);
+	if (!error && unlink(path) && errno != ENOENT) {
+		error = coshm__fail(-errno, "%s: %s", path, strerror(errno));
+		/* It may be written and yet not be removed from its folder: then it stays what it was. */
+		state_write(fd, coshm__a32_load_relaxed(&header.state));
+	}
+	close(fd);
+	return error;
+}
+
+int coshm_segment_unlink(const char *name)
+{
 	char path[256];
-	int error, fd, saved_errno = errno;
+	int error, saved_errno = errno;
 
 	error = coshm__process_initialise();
 	if (!error)
 		error = coshm__path_of(name, path);
-	if (!error)
-		error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
-	if (error)
-		return error;
-	/* A file that is no segment is not ours to remove. One of another layout, or half made, is. */
-	if (pread(fd, &header, 64, 0) != 64 || header.magic != COSHM__MAGIC)
-		error = coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);
-	else if (access(path, F_OK) == 0)
-		error = write_at(fd, &removed, sizeof(removed),
-				 (off_t)offsetof(struct coshm__header_shm, state));
-	COSHM__CRASH_POINT(SEGMENT_REMOVED);
-	if (!error && unlink(path) && errno != ENOENT)
-		error = coshm__fail(-errno, "%s: %s", path, strerror(errno));
-	close(fd);
+	if (!error) {
+		/* As in creation. */
+		coshm__process_lock();
+		for (int tries = 0; tries < 16; tries++) {
+			error = unlink_once(path);
+			if (error != -EAGAIN)
+				break;
+		}
+		coshm__process_unlock();
+	}
 	errno = saved_errno;
 	return error;
 }

@@ -160,13 +160,6 @@ int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes)
 	return 0;
 }
 
-int coshm__is_tmpfs(int fd)
-{
-	struct statfs status;
-
-	return fstatfs(fd, &status) == 0 && (unsigned long)status.f_type == TMPFS_MAGIC;
-}
-
 /* Zeros where /proc is not mounted. */
 int coshm__boot_id(uint8_t ret_boot_id[16])
 {

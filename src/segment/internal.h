@@ -31,7 +31,6 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
 int coshm__boot_id(uint8_t ret_boot_id[16]);
-int coshm__is_tmpfs(int fd);
 
 /* layout.c - sizes and offsets of the fixed part, and what must agree among members */
 uint64_t coshm__layout_fingerprint(void);
@@ -56,6 +55,11 @@ static inline int coshm__member_is_rescuer(const struct coshm__segment *segment,
 	return COSHM__MEMBER_SLOT_OF(member_id) == coshm__rescue_slot(segment);
 }
 
+/*
+ * A descriptor of the segment's file, negative if it is out of reach: the one that is kept, or a new one, then
+ * *ret_close is 1, if the application has closed that.
+ */
+int coshm__segment_fd(struct coshm__segment *segment, int *ret_close);
 int coshm__member_register(struct coshm__segment *segment);
 void coshm__member_leave(struct coshm__segment *segment);
 

@@ -42,6 +42,7 @@ static int byte_lock(int fd, int command, uint32_t slot, short type, short *ret_
 	return 0;
 }
 
+/* The application may have closed our descriptor, and its number may be something else by now. */
 static int is_segments_file(const struct coshm__segment *segment, int fd)
 {
 	struct stat status;
@@ -56,12 +57,13 @@ static int open_again(struct coshm__segment *segment, int flags)
 	char link[32];
 	int fd = -1;
 
+	flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 	if (segment->fd >= 0 && is_segments_file(segment, segment->fd)) {
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", segment->fd);
-		fd = open(link, flags | O_CLOEXEC);
+		fd = open(link, flags);
 	}
 	if (fd < 0)
-		fd = open(segment->path, flags | O_CLOEXEC | O_NOFOLLOW);
+		fd = open(segment->path, flags | O_NOFOLLOW);
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? -errno : -ENOTCONN;
 	if (!is_segments_file(segment, fd)) {
@@ -69,6 +71,13 @@ static int open_again(struct coshm__segment *segment, int flags)
 		return -ENOTCONN;
 	}
 	return fd;
+}
+
+int coshm__segment_fd(struct coshm__segment *segment, int *ret_close)
+{
+	*ret_close = segment->fd < 0 || !is_segments_file(segment, segment->fd);
+	return *ret_close ? open_again(segment, segment->read_only ? O_RDONLY : O_RDWR)
+			  : segment->fd;
 }
 
 static int membarrier_register(const struct coshm__segment *segment)
@@ -289,17 +298,17 @@ void coshm__member_leave(struct coshm__segment *segment)
 /* 1 the byte is not locked, 0 it is, or it cannot be told */
 static int byte_is_free(struct coshm__segment *segment, uint32_t slot)
 {
-	int saved_errno = errno, fd = segment->fd, opened = -1, is_free = 0;
+	int saved_errno = errno, close_it, fd = coshm__segment_fd(segment, &close_it), is_free = 0;
 	short type = F_WRLCK;
 
-	/* The application may have closed our descriptor and got its number for something else. */
-	if (fd < 0 || !is_segments_file(segment, fd))
-		fd = opened = open_again(segment, O_RDONLY);
-	/* A read lock is not a member's: anyone who may read the file can place one. */
+	/*
+	 * A read lock is not a member's: anyone who may read the file can place one. Before a death is believed, the
+	 * descriptor is looked at again: another thread may have closed it since.
+	 */
 	if (fd >= 0 && byte_lock(fd, F_OFD_GETLK, slot, F_WRLCK, &type) == 0)
-		is_free = type != F_WRLCK;
-	if (opened >= 0)
-		close(opened);
+		is_free = type != F_WRLCK && is_segments_file(segment, fd);
+	if (close_it && fd >= 0)
+		close(fd);
 	errno = saved_errno;
 	return is_free;
 }

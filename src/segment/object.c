@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NAME_WORDS (COSHM_NAME_SIZE_BYTES / 8)
 
@@ -286,15 +287,18 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 {
 	struct coshm__a64 *committed = &segment->header->committed_bytes;
 	uint64_t now = coshm__a64_load_relaxed(committed);
-	int error;
+	int error, close_it, fd;
 
 	if (end_bytes <= now)
 		return 0;
-	error = coshm__file_allocate(segment->fd, now, end_bytes);
+	fd = coshm__segment_fd(segment, &close_it);
+	error = fd < 0 ? fd : coshm__file_allocate(fd, now, end_bytes);
+	if (close_it && fd >= 0)
+		close(fd);
 	if (error)
 		return coshm__fail(error == -EFBIG ? -ENOSPC : error,
-				   "%s: the file system has no room to grow by %llu bytes",
-				   segment->path, (unsigned long long)(end_bytes - now));
+				   "%s: growing by %llu bytes: %s", segment->path,
+				   (unsigned long long)(end_bytes - now), strerror(-error));
 	COSHM__CRASH_POINT(DIRECTORY_GROWN);
 	/* relaxed: it is only a bound; offsets beyond the old one are published later, by [D1] */
 	coshm__a64_store_relaxed(committed, end_bytes);
