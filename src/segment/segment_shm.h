@@ -120,17 +120,16 @@ struct coshm__member_shm {
 	struct coshm__a64 attached_at_ns;
 	struct coshm__a64 command[2];
 	struct coshm__a64 reserved1[3];
-	struct coshm__a64
-		open_objects[COSHM__ENTRY_COUNT / 64]; /* the member; cleared by reapers */
+	struct coshm__a64 open_objects[COSHM__ENTRY_COUNT / 64]; /* the member; void while FREE */
 	struct coshm__a64 reserved2[4];
 	struct coshm__a64 pins
-		[COSHM__PIN_COUNT]; /* 0 or the pinned page's offset: the member; cleared by reapers */
+		[COSHM__PIN_COUNT]; /* 0 or the pinned page's offset: the member; void unless ALIVE */
 };
 
 #define COSHM__MEMBER_GENERATION_BITS 21
 
 /*
- * One thread of one member. Everything but owner is written by the owner alone, and by reapers once it is dead.
+ * One thread of one member. Everything but owner is written by the owner alone; in a free slot it means nothing.
  * The first line is for the hot path.
  */
 struct coshm__thread_shm {
