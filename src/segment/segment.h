@@ -15,7 +15,8 @@
  *	... op.handle->local is the module's, op.thread the thread's slot in shm, op.member_id names this process
  *	coshm__op_end(&op);
  * Nothing between the two may sleep for long or call back into the application: end the operation, sleep, begin again
- * (the handle may be gone then).
+ * (the handle may be gone then). Operations of one thread do not nest: with all thread slots taken the inner one would
+ * wait for the outer one's.
  */
 #ifndef COSHM__SEGMENT_SEGMENT_H
 #define COSHM__SEGMENT_SEGMENT_H
@@ -218,6 +219,12 @@ static inline uint64_t coshm__now_coarse_ns(const struct coshm__segment *segment
 /* Looks for dead members and finishes their work. Out of line; see reap.h. */
 void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns);
 
+/* A time farther ahead than anyone sets it, from a damaged word or a wrong clock, is due as well. */
+static inline int coshm__reap_is_due(uint64_t next_at_ns, uint64_t now_ns)
+{
+	return next_at_ns - now_ns - 1 >= 2 * COSHM__REAP_INTERVAL_NS;
+}
+
 /*
  * Every operation that has read the clock calls this. One load of a read-mostly word; every 5 ms one of all callers
  * gets the work. Call it where the operation holds no lock and no hazard.
@@ -225,8 +232,8 @@ void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns);
 static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
 {
 	/* relaxed: a stale value is early or late by one call */
-	if (coshm__unlikely(now_ns >=
-			    coshm__a64_load_relaxed(&op->segment->header->next_reap_at_ns)))
+	if (coshm__unlikely(coshm__reap_is_due(
+		    coshm__a64_load_relaxed(&op->segment->header->next_reap_at_ns), now_ns)))
 		coshm__reap_tick(op, now_ns);
 }
 
