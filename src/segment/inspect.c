@@ -330,16 +330,11 @@ int coshm_inspect_verify(struct coshm_segment *token, const char *object,
 	return 0;
 }
 
-int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *ret_info)
+void coshm__segment_describe(const struct coshm__segment *segment,
+			     struct coshm_segment_info *ret_info)
 {
 	struct coshm_segment_info info = {0};
-	struct coshm__segment *segment;
-	struct coshm__op op;
-	int error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
 
-	if (error)
-		return error;
-	segment = op.segment;
 	snprintf(info.path, sizeof(info.path), "%s", segment->path);
 	memcpy(info.uuid, segment->header->uuid, sizeof(info.uuid));
 	info.layout_version = segment->header->layout_version;
@@ -370,7 +365,17 @@ int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *r
 		info.object_count += state == COSHM__ENTRY_LIVE;
 		info.used_bytes += coshm__a64_load_relaxed(&segment->entries[i].size_bytes);
 	}
-	coshm__op_end(&op);
 	*ret_info = info;
+}
+
+int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *ret_info)
+{
+	struct coshm__op op;
+	int error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
+
+	if (error)
+		return error;
+	coshm__segment_describe(op.segment, ret_info);
+	coshm__op_end(&op);
 	return 0;
 }

@@ -22,6 +22,10 @@ struct coshm__findings {
 void coshm__finding(struct coshm__findings *findings, int level, const char *where,
 		    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* coshm_segment_info from inside of an operation. */
+void coshm__segment_describe(const struct coshm__segment *segment,
+			     struct coshm_segment_info *ret_info);
+
 struct coshm__counters_shm;
 
 /* One kind of object. Functions marked [ro] also run on a read-only attach and must not write to the segment. */
