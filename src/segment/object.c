@@ -55,13 +55,26 @@ static int name_is(const struct coshm__entry_shm *entry, const struct name *name
 	return 1;
 }
 
-static int range_is_sound(const struct coshm__segment *segment,
-			  const struct coshm__entry_shm *entry)
-{
-	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
+struct range {
+	uint64_t offset_bytes;
+	uint64_t size_bytes;
+};
 
-	return offset % COSHM__PAGE_BYTES == 0 && offset >= segment->objects_offset &&
-	       coshm__segment_at(segment, offset, coshm__a64_load_relaxed(&entry->size_bytes));
+/* The entry's memory, read once and checked: what is in the segment may change at any time. 0, -EUCLEAN */
+static int range_read(const struct coshm__segment *segment, const struct coshm__entry_shm *entry,
+		      struct range *ret)
+{
+	const struct range range = {
+		.offset_bytes = coshm__a64_load_relaxed(&entry->offset_bytes),
+		.size_bytes = coshm__a64_load_relaxed(&entry->size_bytes),
+	};
+
+	if (range.offset_bytes % COSHM__PAGE_BYTES ||
+	    range.offset_bytes < segment->objects_offset ||
+	    !coshm__segment_at(segment, range.offset_bytes, range.size_bytes))
+		return -EUCLEAN;
+	*ret = range;
+	return 0;
 }
 
 /* The live entry of that name; its word in *ret_word. -ENOENT */
@@ -111,7 +124,7 @@ static int open_bit_set(struct coshm__segment *segment, uint32_t index, uint64_t
 {
 	struct coshm__member_shm *member = own_member(segment);
 
-	/* [D3] seq_cst, pairs [D4] and the store of REMOVED */
+	/* [D3] seq_cst, pairs [D4], [D5] */
 	coshm__a64_fetch_or_seq_cst(&member->open_objects[index / 64], UINT64_C(1) << index % 64);
 	COSHM__CRASH_POINT(DIRECTORY_OPEN_BIT);
 	return coshm__a64_load_seq_cst(&segment->entries[index].word) == word;
@@ -141,9 +154,9 @@ static uint32_t handles_on(const struct coshm__segment *segment, uint32_t index,
 }
 
 static struct coshm__handle *handle_new(struct coshm__segment *segment, uint32_t index,
-					uint64_t word, const struct coshm__object_type *type)
+					uint64_t word, const struct range *range,
+					const struct coshm__object_type *type)
 {
-	struct coshm__entry_shm *entry = &segment->entries[index];
 	struct coshm__handle *handle = calloc(1, sizeof(*handle));
 
 	if (!handle)
@@ -153,8 +166,8 @@ static struct coshm__handle *handle_new(struct coshm__segment *segment, uint32_t
 	handle->segment = segment;
 	handle->entry_index = index;
 	handle->entry_word = word;
-	handle->size_bytes = coshm__a64_load_relaxed(&entry->size_bytes);
-	handle->object = segment->base + coshm__a64_load_relaxed(&entry->offset_bytes);
+	handle->size_bytes = range->size_bytes;
+	handle->object = segment->base + range->offset_bytes;
 	return handle;
 }
 
@@ -163,30 +176,37 @@ static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t in
 		      const struct coshm__object_type *type, void **ret_token)
 {
 	struct coshm__segment *segment = op->segment;
-	struct coshm__handle *handle;
-	int error, was_open = !segment->read_only && handles_on(segment, index, word) > 0;
+	struct coshm__entry_shm *entry = &segment->entries[index];
+	int error = 0, was_open = segment->read_only || handles_on(segment, index, word) > 0;
+	struct coshm__handle *handle = NULL;
+	struct range range;
 
-	if (coshm__a64_load_relaxed(&segment->entries[index].type) != type->type)
-		return coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
-	if (!range_is_sound(segment, &segment->entries[index]))
-		return coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
-	handle = handle_new(segment, index, word, type);
-	if (!handle)
-		return -ENOMEM;
-	handle->segment_token = segment_token;
-	if (!segment->read_only && !was_open && !open_bit_set(segment, index, word)) {
-		open_bit_clear(segment, index);
-		free(handle);
-		return -ENOENT;
+	/* First the bit, then a look at what it keeps. */
+	if (!was_open && !open_bit_set(segment, index, word))
+		error = -ENOENT;
+	if (!error && coshm__a64_load_relaxed(&entry->type) != type->type)
+		error = coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
+	if (!error && range_read(segment, entry, &range))
+		error = coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
+	if (!error && segment->read_only) {
+		coshm__acquire_fence(); /* without a bit, as in every look without a lock: see object_copy */
+		error = coshm__a64_load_relaxed(&entry->word) == word ? 0 : -ENOENT;
 	}
-	error = type->attach(handle);
+	if (!error) {
+		handle = handle_new(segment, index, word, &range, type);
+		error = handle ? 0 : -ENOMEM;
+	}
+	if (!error) {
+		handle->segment_token = segment_token;
+		error = type->attach(handle);
+	}
 	if (!error) {
 		error = coshm__handle_publish(handle);
 		if (error)
 			type->detach(handle);
 	}
 	if (error) {
-		if (!segment->read_only && !was_open)
+		if (!was_open)
 			open_bit_clear(segment, index);
 		free(handle);
 		return error;
@@ -214,7 +234,8 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 		return error;
 	}
 	error = name_parse(text, &name);
-	if (!error && coshm__a32_load_acquire(&op.segment->header->state) != COSHM__SEGMENT_READY)
+	/* relaxed: it only says whether the name is gone */
+	if (!error && coshm__a32_load_relaxed(&op.segment->header->state) != COSHM__SEGMENT_READY)
 		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
 	if (!error) {
 		index = entry_find(op.segment, &name, &word);
@@ -237,12 +258,14 @@ static void entries_tidy(struct coshm__op *op)
 
 	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
 		struct coshm__entry_shm *entry = &segment->entries[i];
-		uint64_t word = coshm__a64_load_seq_cst(&entry->word);
+		uint64_t word =
+			coshm__a64_load_seq_cst(&entry->word); /* [D4]: REMOVED before the bits */
 		uint64_t state = coshm__entry_state_of(word);
 
 		if ((state == COSHM__ENTRY_BUILDING &&
 		     coshm__member_is_dead(segment, coshm__entry_owner_of(word))) ||
 		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0)) {
+			/* [D1] */
 			coshm__a64_store_release(&entry->word,
 						 coshm__entry_word(coshm__entry_generation_of(word),
 								   0, COSHM__ENTRY_FREE));
@@ -309,6 +332,7 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 struct building {
 	uint32_t index;
 	uint64_t word;
+	struct range range;
 	uint64_t used_bytes; /* of the object's memory, from its start: not known to be zero */
 };
 
@@ -343,6 +367,8 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 		coshm__a64_store_relaxed(touched, offset + size_bytes);
 	COSHM__CRASH_POINT(DIRECTORY_TOUCHED);
 	entry = &segment->entries[index];
+	/* Who looks without a lock and sees a field of the new object also sees that the old one is gone. */
+	coshm__release_fence();
 	coshm__a64_store_relaxed(&entry->type, type);
 	coshm__a64_store_relaxed(&entry->offset_bytes, offset);
 	coshm__a64_store_relaxed(&entry->size_bytes, size_bytes);
@@ -350,11 +376,12 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 	for (unsigned int i = 0; i < NAME_WORDS; i++)
 		coshm__a64_store_relaxed(&entry->name[i], name->words[i]);
 	ret->index = index;
+	ret->range = (struct range){.offset_bytes = offset, .size_bytes = size_bytes};
 	ret->word = coshm__entry_word(
 		(coshm__entry_generation_of(coshm__a64_load_relaxed(&entry->word)) + 1) &
 			0x3fffffff,
 		op->member_id, COSHM__ENTRY_BUILDING);
-	coshm__a64_store_release(&entry->word, ret->word);
+	coshm__a64_store_release(&entry->word, ret->word); /* [D1] */
 	COSHM__CRASH_POINT(DIRECTORY_BUILDING);
 	return 0;
 }
@@ -371,7 +398,8 @@ static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t
 	entries_tidy(op);
 	for (int i = 0; i < COSHM__ENTRY_COUNT && !error; i++) {
 		struct coshm__entry_shm *entry = &op->segment->entries[i];
-		uint64_t state = coshm__entry_state_of(coshm__a64_load_acquire(&entry->word));
+		uint64_t state =
+			coshm__entry_state_of(coshm__a64_load_acquire(&entry->word)); /* [D2] */
 
 		if (state == COSHM__ENTRY_LIVE && name_is(entry, name))
 			error = 1;
@@ -393,9 +421,17 @@ static int build_finish(struct coshm__op *op, const struct building *building,
 	struct coshm__entry_shm *entry = &op->segment->entries[building->index];
 	uint64_t live =
 		coshm__entry_word(coshm__entry_generation_of(building->word), 0, COSHM__ENTRY_LIVE);
-	struct coshm__handle *handle = handle_new(op->segment, building->index, live, type);
-	int error = handle ? 0 : -ENOMEM;
+	struct coshm__handle *handle = NULL;
+	int error = 0;
 
+	/* Also when the directory and the file say different things: then it is not there. */
+	if (!coshm__segment_at(op->segment, building->range.offset_bytes,
+			       building->range.size_bytes))
+		error = coshm__fail(-EUCLEAN, "%s: new memory is not there", op->segment->path);
+	if (!error) {
+		handle = handle_new(op->segment, building->index, live, &building->range, type);
+		error = handle ? 0 : -ENOMEM;
+	}
 	if (!error) {
 		memset(handle->object, 0, building->used_bytes);
 		error = initialise(handle, context);
@@ -419,12 +455,13 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 	struct coshm__op op;
 	struct name name;
 	struct building building = {0};
-	int error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+	int reaped = 0, error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
 
 	if (error)
 		return error;
 	error = name_parse(text, &name);
-	if (!error && coshm__a32_load_acquire(&op.segment->header->state) != COSHM__SEGMENT_READY)
+	/* relaxed: it only says whether the name is gone */
+	if (!error && coshm__a32_load_relaxed(&op.segment->header->state) != COSHM__SEGMENT_READY)
 		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
 	if (!error && (size_bytes == 0 || size_bytes > op.segment->size_max_bytes))
 		error = coshm__fail(-ENOSPC,
@@ -437,6 +474,13 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
+		if (error == -ENOSPC && !reaped) {
+			/* The dead may keep memory and entries. */
+			reaped = 1;
+			coshm__reap_all(&op, UINT64_MAX, NULL);
+			error = 0;
+			continue;
+		}
 		if (error != -EAGAIN || tries == 100)
 			break;
 		/* Somebody else is making it: this is short. */
@@ -479,19 +523,19 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 	}
 	index = entry_find(op.segment, &name, &word);
 	if (index >= 0) {
+		/* [D5] seq_cst, pairs [D3]; whoever sets its bit later sees it. The commit point. */
 		coshm__a64_store_seq_cst(&op.segment->entries[index].word,
 					 coshm__entry_word(coshm__entry_generation_of(word), 0,
 							   COSHM__ENTRY_REMOVED));
 		COSHM__CRASH_POINT(DIRECTORY_REMOVED);
-	}
-	coshm__rlock_release(&op, lock);
-	if (index < 0) {
-		error = coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path, text);
-	} else {
+		/* Under the lock, which keeps the entry and its memory from being reused, should this process be stopped. */
 		view = coshm__view_get(op.segment, (uint32_t)index);
 		if (view && view->object_type->removed)
 			view->object_type->removed(view);
 	}
+	coshm__rlock_release(&op, lock);
+	if (index < 0)
+		error = coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path, text);
 	coshm__op_end(&op);
 	return error;
 }
@@ -560,16 +604,24 @@ void coshm__objects_close_of(struct coshm__segment *segment, uintptr_t segment_t
 
 void coshm__objects_inherit(struct coshm__segment *segment)
 {
+	uint64_t has_bit[COSHM__ENTRY_COUNT] = {0}; /* the word of the entry that the bit is for */
+
 	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
 		struct coshm__handle *handle =
 			atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);
 
 		if (!handle || handle->segment != segment || handle->type == COSHM__TYPE_SEGMENT)
 			continue;
-		if (!open_bit_set(segment, handle->entry_index, handle->entry_word)) {
-			open_bit_clear(segment, handle->entry_index);
-			coshm__a32_store_relaxed(&handle->stale, 1);
+		/* All handles on one entry share its bit and its fate. */
+		if (has_bit[handle->entry_index] == handle->entry_word)
+			continue;
+		if (open_bit_set(segment, handle->entry_index, handle->entry_word)) {
+			has_bit[handle->entry_index] = handle->entry_word;
+			continue;
 		}
+		if (!has_bit[handle->entry_index])
+			open_bit_clear(segment, handle->entry_index);
+		coshm__a32_store_relaxed(&handle->stale, 1);
 	}
 }
 
@@ -581,11 +633,12 @@ static int view_new(struct coshm__segment *segment, uint32_t index, uint64_t wor
 	const struct coshm__object_type *type = coshm__object_type_find(
 		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
 	struct coshm__handle *view;
+	struct range range;
 	int error;
 
-	if (!type || !range_is_sound(segment, &segment->entries[index]))
+	if (!type || range_read(segment, &segment->entries[index], &range))
 		return -EUCLEAN;
-	view = handle_new(segment, index, word, type);
+	view = handle_new(segment, index, word, &range, type);
 	if (!view)
 		return -ENOMEM;
 	error = type->attach(view);
