@@ -318,6 +318,8 @@ static int segment_map(struct coshm__segment *segment, const struct coshm__heade
 	madvise(base, header->size_max_bytes, MADV_DONTDUMP);
 	segment->base = base;
 	segment->size_max_bytes = header->size_max_bytes;
+	coshm__a64_store_relaxed(&segment->usable_bytes,
+				 coshm__a64_load_relaxed(&header->committed_bytes));
 	segment->objects_offset = header->objects_offset;
 	segment->member_count_max = header->member_count_max;
 	segment->thread_count_max = header->thread_count_max;
@@ -627,16 +629,39 @@ int coshm_segment_unlink(const char *name)
 	return error;
 }
 
-void *coshm__segment_at(const struct coshm__segment *segment, uint64_t offset_bytes,
-			uint64_t size_bytes)
+/* How far may be touched without SIGBUS? As far as both the header and the file's size say. */
+static uint64_t usable_refresh(struct coshm__segment *segment)
 {
 	/* relaxed: it only grows, and memory below any value ever read is there */
-	uint64_t committed = coshm__a64_load_relaxed(&segment->header->committed_bytes);
+	uint64_t usable = coshm__a64_load_relaxed(&segment->header->committed_bytes);
+	int saved_errno = errno, close_it, fd = coshm__segment_fd(segment, &close_it);
+	struct stat status;
 
-	if (committed > segment->size_max_bytes)
-		committed = segment->size_max_bytes;
-	if (offset_bytes % 8 != 0 || offset_bytes > committed ||
-	    size_bytes > committed - offset_bytes)
+	if (usable > segment->size_max_bytes)
+		usable = segment->size_max_bytes;
+	if (fd < 0 || fstat(fd, &status))
+		usable = 0;
+	else if (usable > (uint64_t)status.st_size)
+		usable = (uint64_t)status.st_size;
+	if (close_it && fd >= 0)
+		close(fd);
+	errno = saved_errno;
+	/* relaxed: as above; a smaller value of a slower thread costs one more look */
+	if (usable > coshm__a64_load_relaxed(&segment->usable_bytes))
+		coshm__a64_store_relaxed(&segment->usable_bytes, usable);
+	return usable;
+}
+
+void *coshm__segment_at(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes)
+{
+	/* relaxed: as above */
+	uint64_t usable = coshm__a64_load_relaxed(&segment->usable_bytes);
+
+	if (offset_bytes % 8 != 0 || size_bytes > segment->size_max_bytes ||
+	    offset_bytes > segment->size_max_bytes - size_bytes)
+		return NULL;
+	if (offset_bytes + size_bytes > usable &&
+	    offset_bytes + size_bytes > usable_refresh(segment))
 		return NULL;
 	return segment->base + offset_bytes;
 }

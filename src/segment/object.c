@@ -61,7 +61,7 @@ struct range {
 };
 
 /* The entry's memory, read once and checked: what is in the segment may change at any time. 0, -EUCLEAN */
-static int range_read(const struct coshm__segment *segment, const struct coshm__entry_shm *entry,
+static int range_read(struct coshm__segment *segment, const struct coshm__entry_shm *entry,
 		      struct range *ret)
 {
 	const struct range range = {
@@ -221,7 +221,8 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 	struct coshm__op op;
 	struct name name;
 	uint64_t word = 0;
-	int index, error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
+	int saved_errno = errno, index;
+	int error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
 
 	/* The first operation of a fork child registers it, which takes the mutex that is needed below. */
 	if (error)
@@ -246,6 +247,7 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 	}
 	coshm__op_end(&op);
 	coshm__process_unlock();
+	errno = saved_errno;
 	return error;
 }
 
@@ -455,7 +457,8 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 	struct coshm__op op;
 	struct name name;
 	struct building building = {0};
-	int reaped = 0, error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+	int saved_errno = errno, reaped = 0;
+	int error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
 
 	if (error)
 		return error;
@@ -499,6 +502,7 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 				: coshm__fail(-EEXIST, "%s: object \"%s\" exists already",
 					      op.segment->path, text);
 	coshm__op_end(&op);
+	errno = saved_errno;
 	return error ? error : coshm__object_open(token, text, type, ret_token);
 }
 
@@ -565,6 +569,7 @@ static void handle_release(struct coshm__handle *handle)
 int coshm__object_close(void *token, uint32_t type)
 {
 	struct coshm__handle *handle;
+	int saved_errno = errno;
 
 	if (!token)
 		return 0;
@@ -579,6 +584,7 @@ int coshm__object_close(void *token, uint32_t type)
 	coshm__process_lock();
 	handle_release(handle);
 	coshm__process_unlock();
+	errno = saved_errno;
 	return 0;
 }
 

@@ -230,7 +230,7 @@ void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
 	offset_forget(op, lock);
 }
 
-static struct coshm__rlock_shm *lock_of_note(const struct coshm__segment *segment, uint64_t note)
+static struct coshm__rlock_shm *lock_of_note(struct coshm__segment *segment, uint64_t note)
 {
 	return coshm__segment_at(segment, note & ~(uint64_t)COSHM__LOCK_IS_HELD,
 				 sizeof(struct coshm__rlock_shm));

@@ -58,6 +58,7 @@ struct coshm__segment {
 	struct coshm__thread_shm *threads;
 	struct coshm__entry_shm *entries;
 	uint64_t size_max_bytes;
+	struct coshm__a64 usable_bytes; /* known to be there; see coshm__segment_at */
 	/* read from the header once, at attach; bounds of all loops */
 	uint64_t objects_offset;
 	uint32_t member_count_max;
@@ -238,11 +239,10 @@ static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
 }
 
 /*
- * The only way from an offset to memory. NULL if [offset, offset + size) is not inside the committed part, or not
- * aligned to 8.
+ * The only way from an offset to memory. NULL if [offset, offset + size) is not inside the committed part, beyond the
+ * end of the file, or not aligned to 8. Two loads; a system call after the segment has grown.
  */
-void *coshm__segment_at(const struct coshm__segment *segment, uint64_t offset_bytes,
-			uint64_t size_bytes);
+void *coshm__segment_at(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes);
 
 /* The same inside one object. */
 static inline void *coshm__object_at(const struct coshm__handle *handle, uint64_t offset_bytes,

@@ -249,7 +249,7 @@ static int begin_once(struct coshm__op *op, const void *token, uint32_t type, in
 
 int coshm__op_begin_any(struct coshm__op *op, const void *token, uint32_t type, int writes)
 {
-	int error = begin_once(op, token, type, writes);
+	int saved_errno = errno, error = begin_once(op, token, type, writes);
 
 	if (error == -EAGAIN) {
 		error = member_ensure(token, type);
@@ -261,6 +261,7 @@ int coshm__op_begin_any(struct coshm__op *op, const void *token, uint32_t type, 
 		error = coshm__fail(-ESTALE,
 				    "the object was removed before this forked child used it");
 	}
+	errno = saved_errno;
 	return error;
 }
 
