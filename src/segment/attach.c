@@ -403,7 +403,7 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 		segment_free(segment);
 		return error;
 	}
-	/* [G4] release, pairs the acquire in thread_exits; carries the segment's fields */
+	/* [G4] release, pairs [G5]; carries the segment's fields */
 	atomic_store_explicit(&coshm__segments[segment->index], segment, memory_order_release);
 	*ret = segment;
 	return 0;
@@ -413,7 +413,8 @@ static void segment_drop(struct coshm__segment *segment)
 {
 	int close_it, fd;
 
-	atomic_store_explicit(&coshm__segments[segment->index], NULL, memory_order_release);
+	/* relaxed: the grace period orders what follows */
+	atomic_store_explicit(&coshm__segments[segment->index], NULL, memory_order_relaxed);
 	coshm__process_unlock();
 	coshm__handles_quiesce();
 	coshm__process_lock();

@@ -29,7 +29,7 @@ static int object_copy(struct coshm__segment *segment, uint32_t index,
 		       struct coshm_object_info *info)
 {
 	struct coshm__entry_shm *entry = &segment->entries[index];
-	uint64_t word = coshm__a64_load_acquire(&entry->word);
+	uint64_t word = coshm__a64_load_acquire(&entry->word); /* [D2] */
 	uint64_t name[COSHM_NAME_SIZE_BYTES / 8];
 
 	if (coshm__entry_state_of(word) != COSHM__ENTRY_LIVE &&
@@ -101,11 +101,12 @@ static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm
 static void threads_count(struct coshm__segment *segment, uint32_t member_id,
 			  struct coshm_member_info *info)
 {
-	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water);
+	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water); /* [T5] */
 
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
 		struct coshm__thread_shm *thread = &segment->threads[i];
 
+		/* [T2] */
 		if (coshm__a32_load_acquire(&thread->owner) != member_id)
 			continue;
 		info->thread_count++;
@@ -122,7 +123,7 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 		       struct coshm_member_info *info)
 {
 	struct coshm__member_shm *member = &segment->members[slot];
-	uint64_t word = coshm__a64_load_acquire(&member->word), command[2];
+	uint64_t word = coshm__a64_load_acquire(&member->word), command[2]; /* [M2] */
 	uint32_t id = coshm__member_id(slot, word);
 
 	if ((word & 3) == COSHM__MEMBER_FREE)
@@ -149,7 +150,7 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 		if (view && view->object_type->holdings)
 			view->object_type->holdings(view, id, info);
 	}
-	word = coshm__a64_load_acquire(&member->word);
+	word = coshm__a64_load_acquire(&member->word); /* [M2] */
 	return coshm__member_id(slot, word) == id && (word & 3) != COSHM__MEMBER_FREE;
 }
 
@@ -168,7 +169,8 @@ int coshm_inspect_members(struct coshm_segment *token,
 		if (error)
 			break;
 		end = slot >= op.segment->member_count_max ||
-		      slot >= coshm__a32_load_acquire(&op.segment->header->member_high_water);
+		      slot >= coshm__a32_load_acquire(
+				      &op.segment->header->member_high_water); /* [M7] */
 		if (!end)
 			found = member_copy(op.segment, slot, &info);
 		coshm__op_end(&op);
@@ -216,7 +218,7 @@ int coshm_inspect_member(struct coshm_segment *token, uint32_t pid,
 static void verify_members(struct coshm__segment *segment, struct coshm__findings *findings)
 {
 	for (uint32_t slot = 0; slot < segment->member_count_max; slot++) {
-		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word);
+		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 
 		if ((word & 3) == 3 || word >> 2 >= UINT64_C(1) << COSHM__MEMBER_GENERATION_BITS)
 			coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/members",
@@ -234,7 +236,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 			 struct coshm__findings *findings)
 {
 	struct coshm__entry_shm *entry = &segment->entries[index];
-	uint64_t word = coshm__a64_load_acquire(&entry->word);
+	uint64_t word = coshm__a64_load_acquire(&entry->word); /* [D2] */
 	uint64_t state = coshm__entry_state_of(word);
 	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
 	uint64_t size = coshm__a64_load_relaxed(&entry->size_bytes);
@@ -262,7 +264,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 	for (uint32_t other = index + 1; other < COSHM__ENTRY_COUNT; other++) {
 		struct coshm__entry_shm *second = &segment->entries[other];
 		uint64_t start = coshm__a64_load_relaxed(&second->offset_bytes);
-		uint64_t second_word = coshm__a64_load_acquire(&second->word);
+		uint64_t second_word = coshm__a64_load_acquire(&second->word); /* [D2] */
 
 		if (coshm__entry_state_of(second_word) < COSHM__ENTRY_LIVE ||
 		    coshm__entry_state_of(second_word) > COSHM__ENTRY_REMOVED ||
@@ -270,7 +272,9 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 		    offset >= start + coshm__a64_load_relaxed(&second->size_bytes))
 			continue;
 		/* A live pool may have reused one meanwhile: only if both stay, they overlap. */
+		/* [D2] */
 		if (coshm__a64_load_acquire(&entry->word) == word &&
+		    /* [D2] */
 		    coshm__a64_load_acquire(&second->word) == second_word)
 			coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/directory",
 				       "entries %u and %u overlap", index, other);
@@ -352,13 +356,14 @@ void coshm__segment_describe(const struct coshm__segment *segment,
 	info.thread_count_max = segment->thread_count_max - 1;
 	info.thread_high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
 	info.object_count_max = COSHM__ENTRY_COUNT;
-	info.removed = coshm__a32_load_acquire(&segment->header->state) == COSHM__SEGMENT_REMOVED;
+	info.removed = coshm__a32_load_relaxed(&segment->header->state) == COSHM__SEGMENT_REMOVED;
 	for (uint32_t i = 0; i < segment->member_count_max; i++)
+		/* [M2] */
 		info.member_count += (coshm__a64_load_acquire(&segment->members[i].word) & 3) ==
 				     COSHM__MEMBER_ALIVE;
 	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
-		uint64_t state =
-			coshm__entry_state_of(coshm__a64_load_acquire(&segment->entries[i].word));
+		uint64_t state = coshm__entry_state_of(
+			coshm__a64_load_acquire(&segment->entries[i].word)); /* [D2] */
 
 		if (state == COSHM__ENTRY_FREE)
 			continue;

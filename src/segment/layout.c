@@ -105,7 +105,7 @@ int coshm__layout_check(const struct coshm__header_shm *header, const char *path
 
 	if (header->magic != COSHM__MAGIC)
 		return coshm__fail(-EUCLEAN, "%s is not a coshm segment", path);
-	state = coshm__a32_load_acquire(&header->state);
+	state = coshm__a32_load_relaxed(&header->state); /* of a private copy */
 	if (state == COSHM__SEGMENT_BUILDING)
 		return -EINPROGRESS;
 	if (header->layout_version != COSHM__LAYOUT_VERSION)

@@ -356,7 +356,7 @@ int coshm__member_is_dead(struct coshm__segment *segment, uint32_t member_id)
 	if (slot >= segment->member_count_max)
 		return 1;
 	word = coshm__a64_load_acquire(
-		&segment->members[slot].word); /* [M2] pairs [M1] [M3] [M4] */
+		&segment->members[slot].word); /* [M2] pairs [M1], [M3], [M4], [M5] */
 	if ((word >> 2) != COSHM__MEMBER_GENERATION_OF(member_id))
 		return 1;
 	return word_is_dead(segment, slot, word);

@@ -50,6 +50,7 @@ static void thread_exits(void *unused)
 		if (!mine->key)
 			continue;
 		coshm__rcu_read_lock();
+		/* [G5] acquire, pairs [G4]; carries the segment's fields */
 		segment = atomic_load_explicit(&coshm__segments[i], memory_order_acquire);
 		key = coshm__a64_load_relaxed(&coshm__process->key[i]);
 		if (segment && key == mine->key) {
