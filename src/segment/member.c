@@ -288,7 +288,8 @@ void coshm__member_leave(struct coshm__segment *segment)
 		if (coshm__a32_load_relaxed(&segment->threads[i].owner) == id)
 			coshm__a32_store_release(&segment->threads[i].owner, 0); /* [T3] */
 	coshm__a64_store_relaxed(&coshm__process->key[segment->index], 0);
-	coshm__a64_fetch_add_relaxed(&segment->header->detaches, 1);
+	if (!coshm__member_is_rescuer(segment, id))
+		coshm__a64_fetch_add_relaxed(&segment->header->detaches, 1);
 	slot_leave(segment, id);
 	if (segment->life_mapping)
 		munmap(segment->life_mapping, COSHM__PAGE_BYTES);
