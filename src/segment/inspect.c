@@ -24,6 +24,15 @@ void coshm__finding(struct coshm__findings *findings, int level, const char *whe
 	findings->report(findings->context, level, where, text);
 }
 
+/* What comes out of a segment may be damaged, and goes to terminals and into JSON. */
+static void make_printable(char *text, size_t size_bytes)
+{
+	text[size_bytes - 1] = '\0';
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~' || *text == '"' || *text == '\\')
+			*text = '?';
+}
+
 /* 1 copied; 0 no object there, or it changed meanwhile */
 static int object_copy(struct coshm__segment *segment, uint32_t index,
 		       struct coshm_object_info *info)
@@ -39,7 +48,7 @@ static int object_copy(struct coshm__segment *segment, uint32_t index,
 	for (unsigned int i = 0; i < COSHM_NAME_SIZE_BYTES / 8; i++)
 		name[i] = coshm__a64_load_relaxed(&entry->name[i]);
 	memcpy(info->name, name, sizeof(name));
-	info->name[COSHM_NAME_SIZE_BYTES - 1] = '\0';
+	make_printable(info->name, sizeof(info->name));
 	info->type = (uint32_t)coshm__a64_load_relaxed(&entry->type);
 	info->index = index;
 	info->offset_bytes = coshm__a64_load_relaxed(&entry->offset_bytes);
@@ -136,7 +145,7 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 	command[0] = coshm__a64_load_relaxed(&member->command[0]);
 	command[1] = coshm__a64_load_relaxed(&member->command[1]);
 	memcpy(info->command, command, sizeof(info->command));
-	info->command[sizeof(info->command) - 1] = '\0';
+	make_printable(info->command, sizeof(info->command));
 	info->state = coshm__member_is_dead(segment, id) ? COSHM_MEMBER_DEAD : COSHM_MEMBER_ALIVE;
 	threads_count(segment, id, info);
 	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
