@@ -155,6 +155,12 @@ static int slot_find(struct coshm__segment *segment, int fd, uint32_t *ret_id)
 	return -EUSERS;
 }
 
+/*
+ * Under the process mutex. Ids are unique within a segment only: the first member of every new segment has the same
+ * one. Without the serial number a thread would take its slot in a former segment for its slot in this one.
+ */
+static uint32_t membership_serial;
+
 static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
 {
 	struct coshm__thread_shm *reserve;
@@ -188,7 +194,8 @@ static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
 	coshm__process->reserve_thread[segment->index] = reserve;
 	segment->life_mapping = life;
 	/* relaxed: other threads find the segment by [G2], or are this one */
-	coshm__a64_store_relaxed(&coshm__process->key[segment->index], *ret_id);
+	coshm__a64_store_relaxed(&coshm__process->key[segment->index],
+				 (uint64_t)++membership_serial << 32 | *ret_id);
 	close(fd);
 	return 0;
 fail:
@@ -278,7 +285,7 @@ static int word_is_dead(struct coshm__segment *segment, uint32_t slot, uint64_t 
 
 	if ((word & 3) != COSHM__MEMBER_ALIVE)
 		return 1;
-	if (coshm__a64_load_relaxed(&coshm__process->key[segment->index]) ==
+	if ((uint32_t)coshm__a64_load_relaxed(&coshm__process->key[segment->index]) ==
 		    coshm__member_id(slot, word) &&
 	    segment->life_mapping)
 		return 0;
