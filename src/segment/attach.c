@@ -254,7 +254,7 @@ static void segment_free(struct coshm__segment *segment)
 {
 	if (segment->base)
 		munmap(segment->base, segment->size_max_bytes);
-	if (segment->fd >= 0)
+	if (segment->fd >= 0 && (!segment->base || coshm__is_segments_file(segment, segment->fd)))
 		close(segment->fd);
 	free(segment->reap_progress);
 	free(segment);
@@ -564,8 +564,10 @@ int coshm_segment_unlink(const char *name)
 		error = coshm__path_of(name, path);
 	if (!error)
 		error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
-	if (error)
+	if (error) {
+		errno = saved_errno;
 		return error;
+	}
 	/* A file that is no segment is not ours to remove. One of another layout, or half made, is. */
 	if (pread(fd, &header, 64, 0) != 64 || header.magic != COSHM__MAGIC)
 		error = coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);

@@ -41,6 +41,10 @@ void coshm__layout_fill(struct coshm__header_shm *header, uint32_t member_count_
 int coshm__layout_check(const struct coshm__header_shm *header, const char *path);
 
 /* member.c */
+/* The application may have closed the segment's descriptor and got its number for a file of its own. */
+int coshm__is_segments_file(const struct coshm__segment *segment, int fd);
+/* An open file description of its own: a descriptor to close, -EMFILE, -ENFILE or -ENOTCONN */
+int coshm__open_again(struct coshm__segment *segment, int flags);
 int coshm__member_register(struct coshm__segment *segment);
 void coshm__member_leave(struct coshm__segment *segment);
 

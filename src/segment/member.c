@@ -38,7 +38,7 @@ static int byte_lock(int fd, int command, uint32_t slot, short type, short *ret_
 	return 0;
 }
 
-static int is_segments_file(const struct coshm__segment *segment, int fd)
+int coshm__is_segments_file(const struct coshm__segment *segment, int fd)
 {
 	struct stat status;
 
@@ -46,13 +46,13 @@ static int is_segments_file(const struct coshm__segment *segment, int fd)
 	       (uint64_t)status.st_ino == segment->inode;
 }
 
-/* An open file description of its own: through the descriptor that is kept, else by name. */
-static int open_again(struct coshm__segment *segment, int flags)
+/* Through the descriptor that is kept, else by name. */
+int coshm__open_again(struct coshm__segment *segment, int flags)
 {
 	char link[32];
 	int fd = -1;
 
-	if (segment->fd >= 0 && is_segments_file(segment, segment->fd)) {
+	if (segment->fd >= 0 && coshm__is_segments_file(segment, segment->fd)) {
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", segment->fd);
 		fd = open(link, flags | O_CLOEXEC);
 	}
@@ -60,7 +60,7 @@ static int open_again(struct coshm__segment *segment, int flags)
 		fd = open(segment->path, flags | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? -errno : -ENOTCONN;
-	if (!is_segments_file(segment, fd)) {
+	if (!coshm__is_segments_file(segment, fd)) {
 		close(fd);
 		return -ENOTCONN;
 	}
@@ -164,7 +164,7 @@ static uint32_t membership_serial;
 static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
 {
 	struct coshm__thread_shm *reserve;
-	int error, fd = open_again(segment, O_RDWR);
+	int error, fd = coshm__open_again(segment, O_RDWR);
 	void *life;
 
 	if (fd < 0)
@@ -268,8 +268,8 @@ static int byte_is_free(struct coshm__segment *segment, uint32_t slot)
 	short type = F_WRLCK;
 
 	/* The application may have closed our descriptor and got its number for something else. */
-	if (fd < 0 || !is_segments_file(segment, fd))
-		fd = opened = open_again(segment, O_RDONLY);
+	if (fd < 0 || !coshm__is_segments_file(segment, fd))
+		fd = opened = coshm__open_again(segment, O_RDONLY);
 	/* A read lock is not a member's: anyone who may read the file can place one. */
 	if (fd >= 0 && byte_lock(fd, F_OFD_GETLK, slot, F_WRLCK, &type) == 0)
 		is_free = type != F_WRLCK;

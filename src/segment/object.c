@@ -16,10 +16,12 @@
 #include "segment/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NAME_WORDS (COSHM_NAME_SIZE_BYTES / 8)
 
@@ -285,11 +287,15 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 {
 	struct coshm__a64 *committed = &segment->header->committed_bytes;
 	uint64_t now = coshm__a64_load_relaxed(committed);
-	int error;
+	int error, fd;
 
 	if (end_bytes <= now)
 		return 0;
-	error = coshm__file_allocate(segment->fd, now, end_bytes);
+	fd = coshm__open_again(segment, O_RDWR);
+	if (fd < 0)
+		return coshm__fail(fd, "%s: cannot be opened again to grow", segment->path);
+	error = coshm__file_allocate(fd, now, end_bytes);
+	close(fd);
 	if (error)
 		return coshm__fail(error == -EFBIG ? -ENOSPC : error,
 				   "%s: the file system has no room to grow by %llu bytes",
