@@ -97,6 +97,9 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 
 	if (fd < 0) {
 		error = -errno;
+		/* A folder, a socket: what fstat says of those that can be opened. */
+		if (error == -EISDIR || error == -ENXIO)
+			return coshm__fail(-EUCLEAN, "%s is not a regular file", path);
 		if (error != -ENOENT && error != -EEXIST)
 			coshm__fail(error, "%s: %s", path, strerror(-error));
 		return error;
