@@ -96,7 +96,7 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 		fd = open(path, open_flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
 
 	if (fd < 0) {
-		error = -errno;
+		error = errno == EISDIR ? -EUCLEAN : -errno;
 		if (error != -ENOENT && error != -EEXIST)
 			coshm__fail(error, "%s: %s", path, strerror(-error));
 		return error;
