@@ -552,32 +552,53 @@ int coshm_segment_detach(struct coshm_segment *token)
 	return 0;
 }
 
+/*
+ * Under the init lock and only while the name is still this file's, as creators do: an unlinker that is stopped between
+ * the mark and the unlink must not remove the next segment of that name when it goes on.
+ */
+static int unlink_once(const char *path, int fd)
+{
+	const uint32_t removed = COSHM__SEGMENT_REMOVED;
+	struct coshm__header_shm header;
+	int error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+
+	if (error)
+		return coshm__fail(error, "%s: another process is creating or removing it", path);
+	if (!is_named(fd, path))
+		return -EAGAIN;
+	/* A file that is no segment is not ours to remove. One of another layout, or half made, is. */
+	if (pread(fd, &header, 64, 0) != 64 || header.magic != COSHM__MAGIC)
+		return coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);
+	error = write_at(fd, &removed, sizeof(removed),
+			 (off_t)offsetof(struct coshm__header_shm, state));
+	if (error)
+		return error;
+	COSHM__CRASH_POINT(SEGMENT_REMOVED);
+	return unlink(path) ? coshm__fail(-errno, "%s: %s", path, strerror(errno)) : 0;
+}
+
 int coshm_segment_unlink(const char *name)
 {
-	struct coshm__header_shm header;
-	const uint32_t removed = COSHM__SEGMENT_REMOVED;
 	char path[256];
 	int error, fd, saved_errno = errno;
 
 	error = coshm__process_initialise();
 	if (!error)
 		error = coshm__path_of(name, path);
-	if (!error)
-		error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
-	if (error) {
-		errno = saved_errno;
-		return error;
+	if (!error) {
+		/* As in coshm_segment_create. */
+		coshm__process_lock();
+		for (int tries = 0; tries < 16; tries++) {
+			error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
+			if (!error) {
+				error = unlink_once(path, fd);
+				close(fd);
+			}
+			if (error != -EAGAIN)
+				break;
+		}
+		coshm__process_unlock();
 	}
-	/* A file that is no segment is not ours to remove. One of another layout, or half made, is. */
-	if (pread(fd, &header, 64, 0) != 64 || header.magic != COSHM__MAGIC)
-		error = coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);
-	else if (access(path, F_OK) == 0)
-		error = write_at(fd, &removed, sizeof(removed),
-				 (off_t)offsetof(struct coshm__header_shm, state));
-	COSHM__CRASH_POINT(SEGMENT_REMOVED);
-	if (!error && unlink(path) && errno != ENOENT)
-		error = coshm__fail(-errno, "%s: %s", path, strerror(errno));
-	close(fd);
 	errno = saved_errno;
 	return error;
 }
