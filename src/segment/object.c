@@ -360,7 +360,7 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 	return 0;
 }
 
-/* 0 taken, *ret is BUILDING; 1 there is a live one; -EAGAIN somebody is building it; negative */
+/* 0 taken, *ret is BUILDING; 1 there is a live one; -EINPROGRESS somebody is building it; negative */
 static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t type,
 			 uint64_t size_bytes, struct building *ret)
 {
@@ -377,7 +377,7 @@ static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t
 		if (state == COSHM__ENTRY_LIVE && name_is(entry, name))
 			error = 1;
 		else if (state == COSHM__ENTRY_BUILDING && name_is(entry, name))
-			error = -EAGAIN;
+			error = -EINPROGRESS;
 	}
 	if (!error)
 		error = build_begin(op, name, type, size_bytes, ret);
@@ -438,7 +438,12 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
-		if (error != -EAGAIN || tries == 100)
+		if (error == -EINPROGRESS && tries == 100)
+			error = coshm__fail(-EAGAIN,
+					    "%s: somebody has been creating \"%s\" for "
+					    "100 ms",
+					    op.segment->path, text);
+		if (error != -EINPROGRESS)
 			break;
 		/* Somebody else is making it: this is short. */
 		error = 0;
@@ -484,15 +489,14 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 					 coshm__entry_word(coshm__entry_generation_of(word), 0,
 							   COSHM__ENTRY_REMOVED));
 		COSHM__CRASH_POINT(DIRECTORY_REMOVED);
-	}
-	coshm__rlock_release(&op, lock);
-	if (index < 0) {
-		error = coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path, text);
-	} else {
+		/* Before the release: after it the entry and the memory may be a new object's. */
 		view = coshm__view_get(op.segment, (uint32_t)index);
 		if (view && view->object_type->removed)
 			view->object_type->removed(view);
 	}
+	coshm__rlock_release(&op, lock);
+	if (index < 0)
+		error = coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path, text);
 	coshm__op_end(&op);
 	return error;
 }

@@ -34,7 +34,7 @@ struct coshm__object_type {
 	int (*attach)(struct coshm__handle *handle);
 	/* [ro] Free handle->local. */
 	void (*detach)(struct coshm__handle *handle);
-	/* The object was removed from the directory: wake its sleepers. May be NULL. */
+	/* The object was removed from the directory: wake its sleepers. Under the directory's lock. May be NULL. */
 	void (*removed)(struct coshm__handle *handle);
 	/* This member closes its last handle: give back what the process still holds. May be NULL. */
 	void (*leave)(struct coshm__op *op, struct coshm__handle *handle);
