@@ -294,6 +294,8 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 static int verify_object(struct coshm__segment *segment, uint32_t index, const char *wanted,
 			 struct coshm__findings *findings)
 {
+	struct coshm__entry_shm *entry = &segment->entries[index];
+	uint64_t word = coshm__a64_load_relaxed(&entry->word); /* only compared with itself */
 	struct coshm_object_info info;
 	struct coshm__handle *view;
 
@@ -307,10 +309,11 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 		return 1;
 	}
 	view = coshm__view_get(segment, index);
-	if (!view)
+	/* A live pool may have removed it meanwhile, and begun another one in its entry. */
+	if (!view && coshm__a64_load_relaxed(&entry->word) == word)
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, info.name,
 			       "its header does not fit its size");
-	else if (view->object_type->verify)
+	else if (view && view->object_type->verify)
 		view->object_type->verify(view, findings);
 	return 1;
 }

@@ -388,7 +388,7 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 	return 0;
 }
 
-/* 0 taken, *ret is BUILDING; 1 there is a live one; -EAGAIN somebody is building it; negative */
+/* 0 taken, *ret is BUILDING; 1 there is a live one; -EINPROGRESS somebody is building it; negative */
 static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t type,
 			 uint64_t size_bytes, struct building *ret)
 {
@@ -406,7 +406,7 @@ static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t
 		if (state == COSHM__ENTRY_LIVE && name_is(entry, name))
 			error = 1;
 		else if (state == COSHM__ENTRY_BUILDING && name_is(entry, name))
-			error = -EAGAIN;
+			error = -EINPROGRESS;
 	}
 	if (!error)
 		error = build_begin(op, name, type, size_bytes, ret);
@@ -484,7 +484,12 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 			error = 0;
 			continue;
 		}
-		if (error != -EAGAIN || tries == 100)
+		if (error == -EINPROGRESS && tries == 100)
+			error = coshm__fail(-EAGAIN,
+					    "%s: somebody has been creating \"%s\" for "
+					    "100 ms",
+					    op.segment->path, text);
+		if (error != -EINPROGRESS)
 			break;
 		/* Somebody else is making it: this is short. */
 		error = 0;

@@ -86,6 +86,8 @@ static struct coshm__thread_shm *slot_take(struct coshm__segment *segment, uint3
 
 	if (coshm__a32_load_relaxed(&thread->owner) != 0)
 		return NULL;
+	/* First: reapers of a claimant that dies right after its CAS look no further than the mark. */
+	high_water_raise(&segment->header->thread_high_water, index + 1);
 	/* [T1] seq_cst, pairs [T3], [T2]; before this thread's hazards */
 	if (!coshm__a32_cas_seq_cst(&thread->owner, &nobody, member_id))
 		return NULL;
@@ -97,7 +99,6 @@ static struct coshm__thread_shm *slot_take(struct coshm__segment *segment, uint3
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++)
 		coshm__a64_store_relaxed(&thread->lock_offset[i], 0);
 	coshm__a32_store_relaxed(&thread->tid, (uint32_t)syscall(SYS_gettid));
-	high_water_raise(&segment->header->thread_high_water, index + 1);
 	COSHM__CRASH_POINT(THREAD_READY);
 	return thread;
 }
