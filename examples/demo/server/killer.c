@@ -34,6 +34,7 @@ struct killer {
 	struct demo_ledger ledger;
 	uint64_t random;
 	uint64_t killed[DEMO_HOLDING_COUNT]; /* by kind, as hunted for */
+	bool has_said_luck;
 };
 
 /* Where in the program a kind of thing is held for a moment. */
@@ -131,6 +132,13 @@ static bool reaches(struct killer *killer, struct demo_grip *grip, const struct 
 	if (place->function && demo_grip_can_step(grip))
 		return demo_grip_run_to(grip, place->function, RUN_NS_MAX) == 0 &&
 		       step_to(killer, grip, place->kind, sight);
+	if (place->function && !killer->has_said_luck) {
+		fputs("prefork-web: ptrace is not allowed or not known here: whether a victim "
+		      "holds "
+		      "a lock is left to luck\n",
+		      stderr);
+		killer->has_said_luck = true;
+	}
 	*sight = look_at(killer, grip->pid);
 	return has_kind(sight, place->kind);
 }
