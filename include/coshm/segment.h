@@ -90,7 +90,7 @@ struct coshm_segment_info {
 
 /*
  * coshm_segment_create - make a segment and attach to it
- * @name         "shop" is /dev/shm/shop; a name with a slash is a path (tmpfs, ext4, xfs or btrfs)
+ * @name         "shop" is /dev/shm/shop; a name with a slash is a path (tmpfs, ext4 or xfs)
  * @config       read, not kept
  * @flags        COSHM_CREATE_OR_OPEN: attach if it is there already
  * @ret_segment  the handle

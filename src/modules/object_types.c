@@ -4,6 +4,9 @@
 
 #include <stddef.h>
 
+extern const struct coshm__object_type coshm__cache_type;
+
 const struct coshm__object_type *const coshm__object_types[] = {
+	&coshm__cache_type,
 	NULL,
 };
