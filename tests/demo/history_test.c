@@ -232,17 +232,20 @@ static void a_death_that_the_killer_did_not_cause_is_unexpected(void **state)
 static void holdings_are_counted_by_kind(void **state)
 {
 	(void)state;
-	killed(1, 1, DEMO_HOLDING_LEASE, 100, 200);
-	killed(2, 2, DEMO_HOLDING_LEASE | DEMO_HOLDING_LANE | DEMO_HOLDING_PAGE, 100, 300);
-	killed(3, 3, DEMO_HOLDING_RLOCK, 100, 400);
+	killed(1, 1, DEMO_HOLDING_BIT(DEMO_HOLDING_LEASE), 100, 200);
+	killed(2, 2,
+	       DEMO_HOLDING_BIT(DEMO_HOLDING_LEASE) | DEMO_HOLDING_BIT(DEMO_HOLDING_LANE) |
+		       DEMO_HOLDING_BIT(DEMO_HOLDING_PAGE),
+	       100, 300);
+	killed(3, 3, DEMO_HOLDING_BIT(DEMO_HOLDING_RLOCK), 100, 400);
 	killed(4, 4, 0, 100, 0);
 	judge();
 	assert_int_equal(findings.kills, 4);
-	assert_int_equal(findings.kills_holding[0], 2);
-	assert_int_equal(findings.kills_holding[1], 1);
-	assert_int_equal(findings.kills_holding[2], 1);
-	assert_int_equal(findings.kills_holding[3], 1);
-	assert_int_equal(findings.kills_holding[DEMO_HOLDING_COUNT], 1);
+	assert_int_equal(findings.kills_holding[DEMO_HOLDING_LEASE], 2);
+	assert_int_equal(findings.kills_holding[DEMO_HOLDING_LANE], 1);
+	assert_int_equal(findings.kills_holding[DEMO_HOLDING_PAGE], 1);
+	assert_int_equal(findings.kills_holding[DEMO_HOLDING_RLOCK], 1);
+	assert_int_equal(findings.kills_holding[DEMO_HOLDING_NOTHING], 1);
 	assert_int_equal(findings.recoveries, 3);
 	assert_int_equal(findings.recoveries_unseen, 0);
 }
@@ -251,7 +254,7 @@ static void recovery_percentiles_leave_out_those_who_held_nothing(void **state)
 {
 	(void)state;
 	for (uint64_t i = 1; i <= 100; i++)
-		killed(i, i, DEMO_HOLDING_LEASE, 500000, i * 1000000);
+		killed(i, i, DEMO_HOLDING_BIT(DEMO_HOLDING_LEASE), 500000, i * 1000000);
 	killed(200, 200, 0, 900000000, 0);
 	judge();
 	assert_float_equal(findings.recovery_ms_p50, 50.0, 1e-9);
@@ -263,7 +266,7 @@ static void recovery_percentiles_leave_out_those_who_held_nothing(void **state)
 static void what_never_became_free_is_seen(void **state)
 {
 	(void)state;
-	killed(1, 1, DEMO_HOLDING_LANE, 100, UINT64_MAX);
+	killed(1, 1, DEMO_HOLDING_BIT(DEMO_HOLDING_LANE), 100, UINT64_MAX);
 	judge();
 	assert_int_equal(findings.recoveries_unseen, 1);
 }
@@ -285,7 +288,7 @@ static void a_second_replay_judges_only_what_came_after_the_first(void **state)
 	started(1, 2);
 	accepted(2, 1);
 	died(3, 2, CLD_KILLED, SIGSEGV);
-	killed(4, 2, DEMO_HOLDING_LANE, 100, UINT64_MAX);
+	killed(4, 2, DEMO_HOLDING_BIT(DEMO_HOLDING_LANE), 100, UINT64_MAX);
 	demo_history_forget_settled(&history);
 	assert_int_equal(history.event_count, 4);
 	event(9, DEMO_EVENT_SETTLED, DEMO_WORKER_MASTER, 0, 1, 0, 1);

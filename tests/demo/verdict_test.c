@@ -105,7 +105,7 @@ static void what_a_minute_must_have_seen_is_red_only_from_a_minute_on(void **sta
 	UNCOVERED(run.findings.evictions = 0);
 	UNCOVERED(run.findings.redelivered_after_death = 0);
 	UNCOVERED(run.outcome.per_worker[2] = 39);
-	for (int i = 0; i <= DEMO_HOLDING_COUNT; i++)
+	for (int i = 0; i < DEMO_HOLDING_COUNT; i++)
 		UNCOVERED(run.findings.kills_holding[i] = 0);
 }
 

@@ -229,10 +229,10 @@ static double percentile(const double *sorted, size_t count, unsigned int percen
 static void judge_kill(const struct demo_event *event, struct demo_history_findings *findings)
 {
 	findings->kills++;
-	for (int kind = 0; kind < DEMO_HOLDING_COUNT; kind++)
-		findings->kills_holding[kind] += event->value[0] >> kind & 1;
+	for (int kind = 0; kind < DEMO_HOLDING_NOTHING; kind++)
+		findings->kills_holding[kind] += (event->value[0] & DEMO_HOLDING_BIT(kind)) != 0;
 	if (event->value[0] == 0) {
-		findings->kills_holding[DEMO_HOLDING_COUNT]++;
+		findings->kills_holding[DEMO_HOLDING_NOTHING]++;
 		return;
 	}
 	findings->recoveries++;

@@ -37,7 +37,7 @@ struct demo_history_findings {
 	uint64_t redelivered_after_death; /* further runs with an excuse */
 
 	uint64_t kills;
-	uint64_t kills_holding[DEMO_HOLDING_COUNT + 1];
+	uint64_t kills_holding[DEMO_HOLDING_COUNT];
 	uint64_t recoveries;	    /* kills of a victim that held something */
 	uint64_t recoveries_unseen; /* not free again while the killer watched */
 	double recovery_ms_p50;

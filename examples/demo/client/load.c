@@ -27,7 +27,6 @@ struct demo_connection {
 	struct bufferevent *stream;
 	struct event *again; /* connect once more, a moment after a failure */
 	uint32_t request_count;
-	bool is_connected;
 	bool is_busy; /* a request is under way */
 	uint32_t url_index;
 	uint32_t client_index;
@@ -63,7 +62,6 @@ static void disconnect(struct demo_connection *connection)
 	if (connection->stream)
 		bufferevent_free(connection->stream);
 	connection->stream = NULL;
-	connection->is_connected = false;
 	connection->request_count = 0;
 	if (connection->is_busy)
 		become_idle(connection);
@@ -209,7 +207,6 @@ static void on_event(struct bufferevent *stream, short what, void *context)
 
 	(void)stream;
 	if (what & BEV_EVENT_CONNECTED) {
-		connection->is_connected = true;
 		go_on(connection, true);
 		return;
 	}

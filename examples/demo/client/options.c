@@ -21,7 +21,7 @@ static const char help[] =
 	"else\n"
 	"                      generated Zipf traffic. Both sides must use the same.\n"
 	"  --seconds N         how long to send (10)\n"
-	"  --connections N     keep-alive connections, one request at a time on each (32)\n"
+	"  --connections N     keep-alive connections, one request at a time on each (64)\n"
 	"  --requests-per-connection N  then connect anew (100)\n"
 	"  --conditional P     percent of repeated requests with If-None-Match (25)\n"
 	"  --rate R --burst B  what the server enforces per client and second (20, 40); with\n"
@@ -168,7 +168,7 @@ int demo_replay_options_read(int argc, char **argv, struct demo_replay_options *
 			   .rate_per_s = DEMO_LIMIT_RATE_PER_S,
 			   .burst = DEMO_LIMIT_BURST},
 		.seconds = 10,
-		.connections = 32,
+		.connections = 64,
 		.requests_per_connection = 100,
 		.conditional_percent = 25,
 		.block_ms_max = 1000,

@@ -115,7 +115,7 @@ static json_t *holding_json(const struct demo_run *run)
 {
 	json_t *holding = json_object();
 
-	for (int i = 0; i <= DEMO_HOLDING_COUNT; i++)
+	for (int i = 0; i < DEMO_HOLDING_COUNT; i++)
 		set_told(holding, run, demo_holding_names[i], run->findings.kills_holding[i]);
 	return holding;
 }

@@ -126,15 +126,17 @@ static void judge_ledgers(const struct demo_run *run, struct demo_verdict *verdi
 
 static void judge_kill_coverage(const struct demo_run *run, struct demo_verdict *verdict)
 {
-	static const char *const names[] = {
-		"victims died holding a lease", "victims died holding a lane",
-		"victims died holding a page",	"victims died holding an rlock",
-		"victims died holding nothing",
+	static const char *const names[DEMO_HOLDING_COUNT] = {
+		[DEMO_HOLDING_LEASE] = "victims died holding a lease",
+		[DEMO_HOLDING_LANE] = "victims died holding a lane",
+		[DEMO_HOLDING_PAGE] = "victims died holding a page",
+		[DEMO_HOLDING_RLOCK] = "victims died holding an rlock",
+		[DEMO_HOLDING_NOTHING] = "victims died holding nothing",
 	};
 
 	coverage(verdict, run, "tasks were redelivered after a death",
 		 run->findings.redelivered_after_death);
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (size_t i = 0; i < DEMO_HOLDING_COUNT; i++)
 		coverage(verdict, run, names[i], run->findings.kills_holding[i]);
 }
 

@@ -16,8 +16,10 @@
 #define EVENT_MAGIC   0x31474c44u /* "DLG1" */
 #define LEDGER_SUFFIX ".ledger"
 
-const char *const demo_holding_names[DEMO_HOLDING_COUNT + 1] = {
-	"lease", "lane", "page", "rlock", "nothing",
+const char *const demo_holding_names[DEMO_HOLDING_COUNT] = {
+	[DEMO_HOLDING_LEASE] = "lease",	    [DEMO_HOLDING_LANE] = "lane",
+	[DEMO_HOLDING_PAGE] = "page",	    [DEMO_HOLDING_RLOCK] = "rlock",
+	[DEMO_HOLDING_NOTHING] = "nothing",
 };
 
 int demo_ledger_open(struct demo_ledger *ledger, const char *run_dir, uint64_t worker)

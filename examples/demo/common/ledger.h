@@ -27,20 +27,22 @@ enum demo_event_kind {
 					 if the queue ran empty */
 };
 
-/* DEMO_EVENT_KILLED: value[0] is a mask of what the victim held at the signal; value[1] and [2] are
- * how long after the signal the process was gone and everything it had held was free, in ns
- * (UINT64_MAX: not within the time that the killer watches) */
+/* What a victim can hold. */
 enum demo_holding {
-	DEMO_HOLDING_LEASE = 1 << 0,
-	DEMO_HOLDING_LANE = 1 << 1,
-	DEMO_HOLDING_PAGE = 1 << 2,
-	DEMO_HOLDING_RLOCK = 1 << 3,
+	DEMO_HOLDING_LEASE, /* of a task */
+	DEMO_HOLDING_LANE,  /* the lock of a lane of the cache */
+	DEMO_HOLDING_PAGE,  /* a page of the cache, being read, written or pinned */
+	DEMO_HOLDING_RLOCK, /* another lock */
+	DEMO_HOLDING_NOTHING,
+	DEMO_HOLDING_COUNT,
 };
 
-#define DEMO_HOLDING_COUNT 4
+extern const char *const demo_holding_names[DEMO_HOLDING_COUNT];
 
-/* lease, lane, page, rlock, and "nothing" at DEMO_HOLDING_COUNT */
-extern const char *const demo_holding_names[DEMO_HOLDING_COUNT + 1];
+/* DEMO_EVENT_KILLED: value[0] has the bit of each kind that the victim held at the signal (none:
+ * nothing); value[1] and [2] are how long after the signal the process was gone and everything it
+ * had held was free, in ns (UINT64_MAX: not within the time that the killer watches) */
+#define DEMO_HOLDING_BIT(kind) (UINT64_C(1) << (kind))
 
 /* A worker is a life of a child process, numbered by the master: a pid comes back, this does not. */
 struct demo_event {

@@ -118,11 +118,13 @@ void demo_app_leave(struct demo_app *app)
 	app->segment = NULL;
 }
 
+/* one counter per cause: those that made room for others, not those whose time was over */
 static int add_evictions(void *context, const struct coshm_stat *stat)
 {
 	uint64_t *sum = context;
 
-	if (strncmp(stat->name, "evict", 5) == 0 && !strstr(stat->name, "bytes"))
+	if (strncmp(stat->name, "evicted_", 8) == 0 && strcmp(stat->name, "evicted_expired") != 0 &&
+	    strcmp(stat->name, "evicted_flushed") != 0)
 		*sum += stat->value;
 	return 0;
 }

@@ -28,32 +28,31 @@
 #define WATCH_NS_MAX (2 * DEMO_NS_PER_S)
 #define WATCH_NS     (DEMO_NS_PER_MS / 10)
 
-#define NOTHING DEMO_HOLDING_COUNT
-
 struct killer {
 	const struct demo_children *children;
 	struct coshm_segment *segment;
 	struct demo_ledger ledger;
 	uint64_t random;
-	uint64_t killed[DEMO_HOLDING_COUNT + 1]; /* by kind, as hunted for */
+	uint64_t killed[DEMO_HOLDING_COUNT]; /* by kind, as hunted for */
+	bool has_said_luck;
 };
 
 /* Where in the program a kind of thing is held for a moment. */
 struct place {
-	int kind; /* bit number in enum demo_holding, or NOTHING */
+	enum demo_holding kind;
 	enum demo_role role;
 	uintptr_t function; /* 0: held for milliseconds, or never; just look */
 };
 
 static const struct place places[] = {
-	{0, DEMO_ROLE_QUEUE, 0},
-	{1, DEMO_ROLE_QUEUE, (uintptr_t)coshm_cache_set},
-	{1, DEMO_ROLE_WEB, (uintptr_t)coshm_cache_add},
-	{2, DEMO_ROLE_QUEUE, (uintptr_t)coshm_cache_set},
-	{2, DEMO_ROLE_WEB, (uintptr_t)coshm_cache_get},
-	{3, DEMO_ROLE_WEB, (uintptr_t)coshm_cache_add},
-	{NOTHING, DEMO_ROLE_WEB, 0},
-	{NOTHING, DEMO_ROLE_QUEUE, 0},
+	{DEMO_HOLDING_LEASE, DEMO_ROLE_QUEUE, 0},
+	{DEMO_HOLDING_LANE, DEMO_ROLE_QUEUE, (uintptr_t)coshm_cache_set},
+	{DEMO_HOLDING_LANE, DEMO_ROLE_WEB, (uintptr_t)coshm_cache_add},
+	{DEMO_HOLDING_PAGE, DEMO_ROLE_QUEUE, (uintptr_t)coshm_cache_set},
+	{DEMO_HOLDING_PAGE, DEMO_ROLE_WEB, (uintptr_t)coshm_cache_get},
+	{DEMO_HOLDING_RLOCK, DEMO_ROLE_WEB, (uintptr_t)coshm_cache_add},
+	{DEMO_HOLDING_NOTHING, DEMO_ROLE_WEB, 0},
+	{DEMO_HOLDING_NOTHING, DEMO_ROLE_QUEUE, 0},
 };
 
 #define PLACE_COUNT (sizeof(places) / sizeof(places[0]))
@@ -69,13 +68,13 @@ static uint64_t mask_of(const struct coshm_member_info *info)
 	uint64_t mask = 0;
 
 	if (info->leases_held)
-		mask |= DEMO_HOLDING_LEASE;
+		mask |= DEMO_HOLDING_BIT(DEMO_HOLDING_LEASE);
 	if (info->lanes_held)
-		mask |= DEMO_HOLDING_LANE;
+		mask |= DEMO_HOLDING_BIT(DEMO_HOLDING_LANE);
 	if (info->pages_read || info->pages_written || info->pages_pinned)
-		mask |= DEMO_HOLDING_PAGE;
+		mask |= DEMO_HOLDING_BIT(DEMO_HOLDING_PAGE);
 	if (info->locks_held > info->lanes_held)
-		mask |= DEMO_HOLDING_RLOCK;
+		mask |= DEMO_HOLDING_BIT(DEMO_HOLDING_RLOCK);
 	return mask;
 }
 
@@ -88,9 +87,10 @@ static struct sight look_at(const struct killer *killer, pid_t pid)
 	return (struct sight){info.id, mask_of(&info)};
 }
 
-static bool has_kind(const struct sight *sight, int kind)
+static bool has_kind(const struct sight *sight, enum demo_holding kind)
 {
-	return kind == NOTHING ? sight->mask == 0 : sight->mask >> kind & 1;
+	return kind == DEMO_HOLDING_NOTHING ? sight->mask == 0
+					    : (sight->mask & DEMO_HOLDING_BIT(kind)) != 0;
 }
 
 /* any worker of the role that lives; NULL if there is none at the moment */
@@ -109,7 +109,8 @@ static const struct demo_child *choose_child(struct killer *killer, enum demo_ro
 }
 
 /* one instruction after the other, until it holds that kind at the nth instruction in a row */
-static bool step_to(struct killer *killer, struct demo_grip *grip, int kind, struct sight *sight)
+static bool step_to(struct killer *killer, struct demo_grip *grip, enum demo_holding kind,
+		    struct sight *sight)
 {
 	uint64_t wanted = demo_random_below(&killer->random, 16) + 1;
 	uint64_t seen = 0;
@@ -131,6 +132,13 @@ static bool reaches(struct killer *killer, struct demo_grip *grip, const struct 
 	if (place->function && demo_grip_can_step(grip))
 		return demo_grip_run_to(grip, place->function, RUN_NS_MAX) == 0 &&
 		       step_to(killer, grip, place->kind, sight);
+	if (place->function && !killer->has_said_luck) {
+		fputs("prefork-web: ptrace is not allowed or not known here: whether a victim "
+		      "holds "
+		      "a lock is left to luck\n",
+		      stderr);
+		killer->has_said_luck = true;
+	}
 	*sight = look_at(killer, grip->pid);
 	return has_kind(sight, place->kind);
 }
@@ -184,18 +192,17 @@ static bool try_place(struct killer *killer, const struct place *place, bool any
 	return true;
 }
 
-static int rarest_kind(struct killer *killer)
+static enum demo_holding rarest_kind(struct killer *killer)
 {
-	uint64_t first = demo_random(&killer->random);
-	int rarest = (int)(first % (NOTHING + 1));
+	uint64_t rarest = demo_random_below(&killer->random, DEMO_HOLDING_COUNT);
 
-	for (int kind = 0; kind <= NOTHING; kind++)
+	for (uint64_t kind = 0; kind < DEMO_HOLDING_COUNT; kind++)
 		if (killer->killed[kind] < killer->killed[rarest])
 			rarest = kind;
-	return rarest;
+	return (enum demo_holding)rarest;
 }
 
-static const struct place *choose_place(struct killer *killer, int kind)
+static const struct place *choose_place(struct killer *killer, enum demo_holding kind)
 {
 	uint64_t first = demo_random(&killer->random);
 
@@ -211,7 +218,7 @@ static const struct place *choose_place(struct killer *killer, int kind)
 static void kill_one(struct killer *killer)
 {
 	uint64_t until_ns = demo_now_ns() + HUNT_NS_MAX;
-	int kind = rarest_kind(killer);
+	enum demo_holding kind = rarest_kind(killer);
 
 	/* counted as hunted, also if nothing was found: one kind that never comes by must not keep
 	 * the others from their turn */
