@@ -21,8 +21,12 @@
 /* how long a worker may run towards a place; queue workers come by every 5 to 50 ms */
 #define RUN_NS_MAX (60 * DEMO_NS_PER_MS)
 
-/* instructions from the start of a function to where it holds what we look for, with room */
-#define STEPS_MAX 5000
+/* how long it may be moved on by single steps, from the start of a function to where it holds what
+ * we look for; some 1000 instructions */
+#define STEP_NS_MAX (60 * DEMO_NS_PER_MS)
+
+/* a look costs as much as several steps, and a holding lasts for more instructions than these */
+#define STEPS_PER_LOOK 8
 
 /* the promise is 10 ms; what takes longer than this is reported as not recovered */
 #define WATCH_NS_MAX (2 * DEMO_NS_PER_S)
@@ -112,12 +116,15 @@ static const struct demo_child *choose_child(struct killer *killer, enum demo_ro
 static bool step_to(struct killer *killer, struct demo_grip *grip, enum demo_holding kind,
 		    struct sight *sight)
 {
+	uint64_t until_ns = demo_now_ns() + STEP_NS_MAX;
 	uint64_t wanted = demo_random_below(&killer->random, 16) + 1;
 	uint64_t seen = 0;
 
-	for (int i = 0; i < STEPS_MAX; i++) {
-		*sight = look_at(killer, grip->pid);
-		seen = has_kind(sight, kind) ? seen + 1 : 0;
+	for (int i = 0; demo_now_ns() < until_ns; i++) {
+		if (seen > 0 || i % STEPS_PER_LOOK == 0) {
+			*sight = look_at(killer, grip->pid);
+			seen = has_kind(sight, kind) ? seen + 1 : 0;
+		}
 		if (seen == wanted)
 			return true;
 		if (demo_grip_step(grip) < 0)
@@ -251,7 +258,8 @@ static void kill_until_told(struct killer *killer, uint32_t every_ms)
 		if (demo_now_ns() < next_ns)
 			continue;
 		kill_one(killer);
-		next_ns += every_ns;
+		/* no burst to make up for a hunt that took long */
+		next_ns = demo_now_ns() > next_ns + every_ns ? demo_now_ns() : next_ns + every_ns;
 	}
 }
 
