@@ -60,15 +60,15 @@ void coshm__hint_ring_initialise(struct coshm__hint_ring *ring, uint64_t full_co
 /* Is there no room for a push at @tail? Asks the takers' line only when the copy does not answer it. */
 static int is_full(struct coshm__hint_ring *ring, uint64_t tail)
 {
-	/* relaxed: any value that head ever had is low enough; a push only needs head > tail - count, which stays true */
-	uint64_t head = coshm__a64_load_relaxed(&ring->head_copy);
+	/* [R8] acquire, pairs [R9]; a taker that meets our entry must find the head where the copy says it was */
+	uint64_t head = coshm__a64_load_acquire(&ring->head_copy);
 
 	/* signed: head may be one ahead of a tail that nobody has moved yet */
 	if (coshm__likely((int64_t)(tail - head) < (int64_t)ring->entry_count))
 		return 0;
-	/* relaxed: as above */
+	/* relaxed: any value that head ever had is low enough; head > tail - count stays true once it is */
 	head = coshm__a64_load_relaxed(&ring->shm->head);
-	coshm__a64_store_relaxed(&ring->head_copy, head);
+	coshm__a64_store_release(&ring->head_copy, head); /* [R9] release, pairs [R8] */
 	return (int64_t)(tail - head) >= (int64_t)ring->entry_count;
 }
 
@@ -86,9 +86,11 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		uint64_t tail = coshm__a64_load_acquire(&ring->shm->tail);
 		uint64_t cycle = cycle_of_position(ring, tail);
 		struct coshm__a64 *entry = entry_at(ring, tail);
-		/* [R5] acquire, pairs [R1] for whoever helps; what it helps to announce is visible to it */
-		uint64_t seen = coshm__a64_load_acquire(entry);
+		uint64_t seen;
 
+		COSHM__CRASH_POINT(hint_ring_push_aimed);
+		/* [R5] acquire, pairs [R1]; a helper's [R4] then announces what it has seen */
+		seen = coshm__a64_load_acquire(entry);
 		if (cycle_of_entry(seen) == cycle) {
 			move_tail(ring, tail);
 			continue;
@@ -101,7 +103,6 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		}
 		if (coshm__unlikely(is_full(ring, tail)))
 			return -EAGAIN;
-		COSHM__CRASH_POINT(hint_ring_push_aimed);
 		/*
 		 * The expected value is exactly one cycle behind, and no entry ever has the same cycle twice: a pusher
 		 * that slept here for a lap cannot overwrite a newer hint.
@@ -166,7 +167,8 @@ int coshm__hint_ring_positions(const struct coshm__hint_ring *ring, uint64_t *re
 	uint64_t head = coshm__a64_load_acquire(&ring->shm->head);
 	uint64_t tail = coshm__a64_load_acquire(&ring->shm->tail);
 
-	if (head < ring->entry_count || tail < ring->entry_count || (int64_t)(tail - head) < -1)
+	if (head < ring->entry_count || tail < ring->entry_count || tail > INT64_MAX ||
+	    head > tail + 1)
 		return -EUCLEAN;
 	/* The entry at the tail may be in already. */
 	tail++;
