@@ -88,7 +88,7 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		struct coshm__a64 *entry = entry_at(ring, tail);
 		uint64_t seen;
 
-		COSHM__CRASH_POINT(hint_ring_push_aimed);
+		COSHM__CRASH_POINT(HINT_PUSH_AIMED);
 		/* [R5] acquire, pairs [R1]; a helper's [R4] then announces what it has seen */
 		seen = coshm__a64_load_acquire(entry);
 		if (cycle_of_entry(seen) == cycle) {
@@ -106,13 +106,13 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		/*
 		 * The expected value is exactly one cycle behind, and no entry ever has the same cycle twice: a pusher
 		 * that slept here for a lap cannot overwrite a newer hint.
-		 * [R1] release, pairs [R2]; carries the record's word, which became takeable before the push
+		 * [R1] seq_cst, pairs [R2], [R5] and [R10]; carries the record's word, which became takeable before the push
 		 */
-		if (coshm__a64_cas_release(
+		if (coshm__a64_cas_seq_cst(
 			    entry, &seen, cycle << COSHM__HINT_INDEX_BITS | (index & INDEX_MASK))) {
-			COSHM__CRASH_POINT(hint_ring_entry_pushed);
+			COSHM__CRASH_POINT(HINT_PUSHED);
 			move_tail(ring, tail);
-			COSHM__CRASH_POINT(hint_ring_tail_moved);
+			COSHM__CRASH_POINT(HINT_TAIL_MOVED);
 			return 0;
 		}
 	}
@@ -142,11 +142,25 @@ int coshm__hint_ring_peek(struct coshm__hint_ring *ring, uint64_t *ret_position,
 	}
 }
 
+int coshm__hint_ring_recheck(struct coshm__hint_ring *ring)
+{
+	/* [R6] acquire: an older head only shows an older hint */
+	uint64_t head = coshm__a64_load_acquire(&ring->shm->head);
+	/* [R10] seq_cst, pairs [R1]; the sleeper's half of a Dekker handshake, see the header */
+	uint64_t entry = coshm__a64_load_seq_cst(entry_at(ring, head));
+
+	if (is_one_behind(entry, cycle_of_position(ring, head)))
+		return 0;
+	/* Neither there nor missing: the head has gone on, or the entry is damaged. */
+	return cycle_of_entry(entry) == cycle_of_position(ring, head) ||
+	       coshm__a64_load_acquire(&ring->shm->head) != head; /* [R6] */
+}
+
 void coshm__hint_ring_advance(struct coshm__hint_ring *ring, uint64_t position)
 {
 	/* [R7] release, pairs [R6]; carries that the entries up to here were in */
 	if (coshm__a64_cas_release(&ring->shm->head, &position, position + 1))
-		COSHM__CRASH_POINT(hint_ring_head_moved);
+		COSHM__CRASH_POINT(HINT_HEAD_MOVED);
 }
 
 uint64_t coshm__hint_ring_length(const struct coshm__hint_ring *ring)

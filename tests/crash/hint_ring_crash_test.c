@@ -91,9 +91,9 @@ static void resume(pid_t pid)
 /* If a pusher only checked "not my cycle yet", it would put 77 in place of a newer hint here. */
 static void pusher_that_slept_for_laps_at_any_point_overwrites_no_newer_hint(void **state)
 {
-	static const enum coshm__crash_point points[] = {COSHM__CRASH_hint_ring_push_aimed,
-							 COSHM__CRASH_hint_ring_entry_pushed,
-							 COSHM__CRASH_hint_ring_tail_moved};
+	static const enum coshm__crash_point points[] = {COSHM__CRASH_HINT_PUSH_AIMED,
+							 COSHM__CRASH_HINT_PUSHED,
+							 COSHM__CRASH_HINT_TAIL_MOVED};
 
 	for (int p = 0; p < 3; p++) {
 		for (int laps = 0; laps <= 2; laps++) {
@@ -132,9 +132,9 @@ static void pusher_that_slept_for_laps_at_any_point_overwrites_no_newer_hint(voi
 
 static void ring_goes_on_after_a_pusher_killed_at_any_point(void **state)
 {
-	static const enum coshm__crash_point points[] = {COSHM__CRASH_hint_ring_push_aimed,
-							 COSHM__CRASH_hint_ring_entry_pushed,
-							 COSHM__CRASH_hint_ring_tail_moved};
+	static const enum coshm__crash_point points[] = {COSHM__CRASH_HINT_PUSH_AIMED,
+							 COSHM__CRASH_HINT_PUSHED,
+							 COSHM__CRASH_HINT_TAIL_MOVED};
 
 	for (int p = 0; p < 3; p++) {
 		struct coshm__hint_ring ring;
@@ -165,7 +165,7 @@ static void ring_goes_on_after_a_taker_stopped_or_killed_at_its_point(void **sta
 		bind_ring(&ring);
 		for (uint32_t i = 0; i < 3; i++)
 			assert_int_equal(coshm__hint_ring_push(&ring, i), 0);
-		pid = start(COSHM__CRASH_hint_ring_head_moved, signals[s], 0);
+		pid = start(COSHM__CRASH_HINT_HEAD_MOVED, signals[s], 0);
 		for (int i = 1; i < 3; i++)
 			assert_int_equal(take(&ring), i);
 		assert_int_equal(take(&ring), -1);

@@ -133,7 +133,7 @@ static void peek_takes_nothing_and_a_late_advance_moves_nothing(void **state)
 	free(ring.shm);
 }
 
-/* The state that a pusher leaves which dies between its two stores: hint_ring_entry_pushed. */
+/* The state that a pusher leaves which dies between its two stores: HINT_PUSHED. */
 static void hint_behind_a_tail_that_never_moved_is_taken_and_pushed_behind(void **state)
 {
 	(void)state;
@@ -203,6 +203,7 @@ static void damaged_entries_end_every_call(void **state)
 						 bad[b] << COSHM__HINT_INDEX_BITS);
 		assert_int_equal(coshm__hint_ring_push(&ring, 1), -EAGAIN);
 		assert_int_equal(coshm__hint_ring_peek(&ring, &position, &index), 0);
+		assert_int_equal(coshm__hint_ring_recheck(&ring), 0);
 		free(ring.shm);
 	}
 	make_ring(&ring, 0);
@@ -210,6 +211,21 @@ static void damaged_entries_end_every_call(void **state)
 	assert_int_equal(coshm__hint_ring_positions(&ring, &first, &end), -EUCLEAN);
 	coshm__a64_store_relaxed(&ring.shm->tail, 0);
 	assert_int_equal(coshm__hint_ring_positions(&ring, &first, &end), -EUCLEAN);
+	free(ring.shm);
+}
+
+static void recheck_sees_hints_and_their_absence_in_every_lap(void **state)
+{
+	struct coshm__hint_ring ring;
+
+	(void)state;
+	make_ring(&ring, 0);
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(coshm__hint_ring_recheck(&ring), 0);
+		assert_int_equal(coshm__hint_ring_push(&ring, 1), 0);
+		assert_int_equal(coshm__hint_ring_recheck(&ring), 1);
+		assert_int_equal(take(&ring), 1);
+	}
 	free(ring.shm);
 }
 
@@ -239,6 +255,7 @@ int main(void)
 		cmocka_unit_test(
 			copy_of_the_head_that_is_a_lap_old_is_refreshed_when_the_ring_looks_full),
 		cmocka_unit_test(damaged_entries_end_every_call),
+		cmocka_unit_test(recheck_sees_hints_and_their_absence_in_every_lap),
 		cmocka_unit_test(index_uses_all_of_its_24_bits),
 	};
 
