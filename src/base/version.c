@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include <coshm/types.h>
 
+/* configure.ac and the header name the version; neither can read the other. */
+_Static_assert(COSHM_VERSION_MAJOR == COSHM__VERSION_MAJOR &&
+		       COSHM_VERSION_MINOR == COSHM__VERSION_MINOR,
+	       "types.h and configure.ac name different versions");
+
 const char *coshm_version(void)
 {
 	return PACKAGE_VERSION;

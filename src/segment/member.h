@@ -21,7 +21,10 @@
  */
 int coshm__member_is_dead(struct coshm__segment *segment, uint32_t member_id);
 
-/* As above for words that keep only the low 24 bits of an id: slot 10, generation 14. See coshm__id24. */
+/* Only what is recorded: 1 somebody found it dead or the slot has moved on. One load, never a system call. */
+int coshm__member_is_known_dead(struct coshm__segment *segment, uint32_t member_id);
+
+/* As coshm__member_is_dead for words that keep only the low 24 bits of an id: slot 10, generation 14. See coshm__id24. */
 int coshm__member_is_dead24(struct coshm__segment *segment, uint32_t id24);
 
 /*

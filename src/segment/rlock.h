@@ -27,6 +27,13 @@ int coshm__rlock_acquire(struct coshm__op *op, struct coshm__rlock_shm *lock, ui
 
 void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock);
 
+/*
+ * The lock at this offset, if this member holds it: repair what it guards and release it. For locks whose thread is
+ * gone. coshm__rlock_take_over is the same for a lock that a dead member holds. Both do nothing if it is not so.
+ */
+void coshm__rlock_abandon(struct coshm__op *op, uint64_t lock_offset);
+void coshm__rlock_take_over(struct coshm__op *op, uint64_t lock_offset, uint32_t dead_id);
+
 /* Member id of the holder, 0 if free or poisoned. */
 uint32_t coshm__rlock_owner(const struct coshm__rlock_shm *lock);
 

@@ -14,7 +14,8 @@
  *		return error;
  *	... op.handle->local is the module's, op.thread the thread's slot in shm, op.member_id names this process
  *	coshm__op_end(&op);
- * Nothing between the two may sleep for long: end the operation, sleep, begin again (the handle may be gone then).
+ * Nothing between the two may sleep for long or call back into the application: end the operation, sleep, begin again
+ * (the handle may be gone then).
  */
 #ifndef COSHM__SEGMENT_SEGMENT_H
 #define COSHM__SEGMENT_SEGMENT_H
@@ -26,6 +27,12 @@
 #include <coshm/segment.h>
 #include <pthread.h>
 #include <stddef.h>
+
+/*
+ * Inline read_lock and read_unlock, 1.4 ns a pair instead of 15.7 ns through the shared library. The LGPL allows inline
+ * functions of up to ten lines from its headers anywhere, and MIT is compatible with it.
+ */
+#define _LGPL_SOURCE
 #include <urcu-bp.h>
 
 #define COSHM__SEGMENTS_MAX 32	 /* attached by one process at once */
@@ -63,6 +70,9 @@ struct coshm__segment {
 	struct coshm__handle
 		*views[COSHM__ENTRY_COUNT]; /* see coshm__view_get; under the process mutex */
 	char path[256];
+	struct coshm__handle *retired_views;
+	struct coshm__reap_progress
+		*reap_progress; /* one per member slot; under the process's reap mutex */
 };
 
 /* What a token stands for. Freed after synchronize_rcu. */
@@ -77,8 +87,9 @@ struct coshm__handle {
 	uintptr_t segment_token; /* the segment handle it was opened through */
 	void *object;		 /* the object's memory, size_bytes long, inside the mapping */
 	uint64_t size_bytes;
-	void *local;		 /* the module's process-local data, made by object_type->attach */
-	struct coshm__a32 stale; /* 1 in a fork child whose object was removed meanwhile */
+	void *local; /* the module's process-local data, made by object_type->attach */
+	struct coshm__handle *local_next; /* list of views that are no longer in use */
+	struct coshm__a32 stale;	  /* 1 in a fork child whose object was removed meanwhile */
 };
 
 /* One running operation; lives on the stack. */
@@ -103,7 +114,10 @@ struct coshm__thread_local {
  */
 struct coshm__process {
 	pthread_mutex_t mutex; /* life cycle: attach, open, close, registration */
+	pthread_mutex_t views; /* coshm__view_get */
+	pthread_mutex_t reap;  /* one thread of a process reaps at a time */
 	pthread_mutex_t reserve[COSHM__SEGMENTS_MAX]; /* users of the member's reserve slot */
+	struct coshm__thread_shm *reserve_thread[COSHM__SEGMENTS_MAX];
 	struct coshm__a64
 		key[COSHM__SEGMENTS_MAX]; /* member id of this process, 0 not registered */
 	uint32_t

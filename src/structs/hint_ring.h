@@ -7,10 +7,13 @@
  * instructions loses a record or blocks the ring (rings that move the head first lose what they had taken).
  *
  * Words     head, tail: positions, CAS by anyone, only up. entry: cycle << 24 | index, CAS by pushers.
- * Push      commit: CAS of the entry whose cycle is exactly one behind. Then anybody may move the tail.
- * Take      for (;;) { peek -> position, index; 0: empty. claim the record by its own CAS; advance(position) whether
- *           or not the claim worked; done if it did. }
+ * Push      first make the record takeable, by a release store or CAS; then push. Commit: CAS of the entry whose cycle
+ *           is exactly one behind. Then anybody may move the tail.
+ * Take      for (;;) { peek -> position, index; 0: empty. Bounds-check the index, claim the record by its own CAS;
+ *           CAS lost: look at its word again, and try again while it is takeable. advance(position) once the claim
+ *           worked, or the word was seen not to be takeable; done if it worked. }
  * Capacity  twice the number of records, so that it is full only with duplicates that crashes left.
+ * Damage    entries that cannot be are full to a pusher and empty to a taker; nothing loops for ever on them.
  * Progress  lock-free, by helping. Source: NCQ, Nikolaev, DISC 2019; the claim-first order is ours.
  */
 #ifndef COSHM__STRUCTS_HINT_RING_H
@@ -21,6 +24,7 @@
 #include <stddef.h>
 
 #define COSHM__HINT_INDEX_BITS 24
+#define COSHM__HINT_CYCLE_BITS 40
 
 struct coshm__hint_ring_shm {
 	struct coshm__a64 head;
@@ -30,13 +34,23 @@ struct coshm__hint_ring_shm {
 	struct coshm__a64 entries[]; /* as many as coshm__hint_ring.entry_count */
 };
 
-/* Process-local: the size is fixed and validated at attach, never read from the segment again. */
+_Static_assert(offsetof(struct coshm__hint_ring_shm, tail) == 128, "head and tail share no line");
+_Static_assert(offsetof(struct coshm__hint_ring_shm, entries) == 256, "entries");
+_Static_assert(sizeof(struct coshm__hint_ring_shm) == 256, "hint ring");
+
+/*
+ * Process-local: the size is fixed and validated at attach, never read from the segment again. Set shm and
+ * entry_count, leave the rest zero.
+ */
 struct coshm__hint_ring {
 	struct coshm__hint_ring_shm *shm;
 	uint64_t entry_count; /* power of two */
+	/* At most the true head: pushers read this one instead of pulling the takers' line over for every push. Any
+	 * thread of this process writes it, about once in a lap. */
+	struct coshm__a64 head_copy;
 };
 
-/* For @record_count records: entries (a power of two >= 2 x records) and bytes. */
+/* For @record_count records (1 to 2^23): entries (a power of two >= 2 x records) and bytes. */
 uint64_t coshm__hint_ring_entry_count(uint64_t record_count);
 uint64_t coshm__hint_ring_size_bytes(uint64_t record_count);
 
@@ -55,5 +69,14 @@ void coshm__hint_ring_advance(struct coshm__hint_ring *ring, uint64_t position);
 
 /* About how many hints there are; stale ones count. */
 uint64_t coshm__hint_ring_length(const struct coshm__hint_ring *ring);
+
+/*
+ * For verification, on a ring that may be in use. positions: from the head to behind the last entry (0, or -EUCLEAN:
+ * head and tail cannot belong together). at: the index that stands at @position, 1; 0: none, or not any more.
+ */
+int coshm__hint_ring_positions(const struct coshm__hint_ring *ring, uint64_t *ret_first,
+			       uint64_t *ret_end);
+int coshm__hint_ring_at(const struct coshm__hint_ring *ring, uint64_t position,
+			uint32_t *ret_index);
 
 #endif

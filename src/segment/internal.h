@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* segment/internal.h - what the files of this folder tell each other, and nobody else */
+#ifndef COSHM__SEGMENT_INTERNAL_H
+#define COSHM__SEGMENT_INTERNAL_H
+
+#include "segment/member.h"
+#include "segment/object.h"
+#include "segment/rlock.h"
+#include "segment/segment.h"
+
+/* Byte ranges of the file that carry locks; far behind any content. */
+#define COSHM__LOCK_BYTE_INIT	 (INT64_C(1) << 40)
+#define COSHM__LOCK_BYTE_MEMBERS ((INT64_C(1) << 40) + 1)
+
+/* process.c - one per process: the wiped page, fork handlers, the registry of handles */
+extern struct coshm__segment *_Atomic coshm__segments[COSHM__SEGMENTS_MAX];
+
+int coshm__process_initialise(void);
+void coshm__process_lock(void);
+void coshm__process_unlock(void);
+/* Under the process mutex. Puts a filled handle into the table and gives it a token. 0, -EMFILE */
+int coshm__handle_publish(struct coshm__handle *handle);
+/* Under the process mutex. Takes it out again; free it only after coshm__handles_quiesce(). NULL: no such handle. */
+struct coshm__handle *coshm__handle_retire(uintptr_t token, uint32_t type);
+/* Waits until no thread of this process is in an operation that began before. Not under the process mutex. */
+void coshm__handles_quiesce(void);
+
+/* file.c - finding, opening and judging the file */
+int coshm__path_of(const char *name, char path[256]);
+int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, int *ret_fd);
+int coshm__file_lock_init(int fd, uint64_t timeout_ns);
+int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
+int coshm__boot_id(uint8_t ret_boot_id[16]);
+int coshm__is_tmpfs(int fd);
+
+/* layout.c - sizes and offsets of the fixed part, and what must agree among members */
+uint64_t coshm__layout_fingerprint(void);
+void coshm__layout_fill(struct coshm__header_shm *header, uint32_t member_count_max,
+			uint32_t thread_count_max);
+/* Does the header describe this very layout? 0, -EPROTONOSUPPORT, -EUCLEAN, -ESTALE; -EINPROGRESS: being created */
+int coshm__layout_check(const struct coshm__header_shm *header, const char *path);
+
+/* member.c */
+int coshm__member_register(struct coshm__segment *segment);
+void coshm__member_leave(struct coshm__segment *segment);
+
+/* thread.c */
+struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id);
+/* An operation without a handle, for the segment's own work. Ends with coshm__op_end. */
+int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segment);
+
+/* object.c */
+/* Does any member other than the dead and gone have the entry open? */
+uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index);
+/* In a fork child, under the process mutex: open for the new member what the process has handles on. */
+void coshm__objects_inherit(struct coshm__segment *segment);
+/* Closes every object handle that was opened through this segment handle. */
+void coshm__objects_close_of(struct coshm__segment *segment, uintptr_t segment_token);
+void coshm__views_free(struct coshm__segment *segment);
+
+/* reap.c */
+struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segment *segment);
+/* Finish what dead members left; 1 all done, 0 more to do. */
+int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped);
+
+static inline uint64_t coshm__member_word(uint64_t generation, uint64_t state)
+{
+	return generation << 2 | state;
+}
+
+static inline uint32_t coshm__member_id(uint32_t slot, uint64_t word)
+{
+	return slot << COSHM__MEMBER_GENERATION_BITS | (uint32_t)(word >> 2);
+}
+
+static inline uint64_t coshm__entry_word(uint64_t generation, uint64_t owner, uint64_t state)
+{
+	return generation << 34 | owner << 3 | state;
+}
+
+static inline uint64_t coshm__entry_state_of(uint64_t word)
+{
+	return word & 7;
+}
+
+static inline uint32_t coshm__entry_owner_of(uint64_t word)
+{
+	return (uint32_t)(word >> 3) & 0x7fffffff;
+}
+
+static inline uint64_t coshm__entry_generation_of(uint64_t word)
+{
+	return word >> 34;
+}
+
+#endif

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Members: registration, liveness, leaving.
+ *
+ * Words     member->word (segment_shm.h), and the kernel's record of who holds byte COSHM__LOCK_BYTE_MEMBERS + slot.
+ * Commit    CAS FREE -> ALIVE. Before it a dead registrant has left nothing: the kernel drops its byte.
+ * Repair    none. open_objects and pins of a slot count only while its word is ALIVE or DEAD; the registrant clears
+ *           them while it holds the byte and the word is still FREE, when nobody else may write them.
+ */
+#include "base/crash.h"
+#include "base/log.h"
+#include "segment/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int byte_lock(int fd, int command, uint32_t slot, short type, short *ret_type)
+{
+	struct flock range = {
+		.l_type = type,
+		.l_whence = SEEK_SET,
+		.l_start = (off_t)(COSHM__LOCK_BYTE_MEMBERS + slot),
+		.l_len = 1,
+	};
+
+	if (fcntl(fd, command, &range))
+		return -errno;
+	if (ret_type)
+		*ret_type = range.l_type;
+	return 0;
+}
+
+static int is_segments_file(const struct coshm__segment *segment, int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && (uint64_t)status.st_dev == segment->device &&
+	       (uint64_t)status.st_ino == segment->inode;
+}
+
+/* An open file description of its own: through the descriptor that is kept, else by name. */
+static int open_again(struct coshm__segment *segment, int flags)
+{
+	char link[32];
+	int fd = -1;
+
+	if (segment->fd >= 0 && is_segments_file(segment, segment->fd)) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", segment->fd);
+		fd = open(link, flags | O_CLOEXEC);
+	}
+	if (fd < 0)
+		fd = open(segment->path, flags | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE ? -errno : -ENOTCONN;
+	if (!is_segments_file(segment, fd)) {
+		close(fd);
+		return -ENOTCONN;
+	}
+	return fd;
+}
+
+static int membarrier_register(const struct coshm__segment *segment)
+{
+	if (segment->fenced)
+		return 0;
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0)
+		return 0;
+	return coshm__fail(-ENOTSUP,
+			   "membarrier(2) is not allowed in this process (%s): create %s "
+			   "with COSHM_SEGMENT_FENCED (shmctl create --fenced)",
+			   strerror(errno), segment->path);
+}
+
+static uint64_t next_generation(uint64_t generation)
+{
+	/* 1 ..; never one whose low 14 bits are 0, see coshm__id24 */
+	generation = (generation + 1) & ((1u << COSHM__MEMBER_GENERATION_BITS) - 1);
+	return (generation & 0x3fff) == 0 ? generation + 1 : generation;
+}
+
+static void describe(struct coshm__segment *segment, struct coshm__member_shm *member)
+{
+	uint64_t command[2] = {0, 0};
+
+	prctl(PR_GET_NAME, command, 0, 0, 0);
+	coshm__a32_store_relaxed(&member->pid, (uint32_t)getpid());
+	coshm__a64_store_relaxed(&member->command[0], command[0]);
+	coshm__a64_store_relaxed(&member->command[1], command[1]);
+	coshm__a64_store_relaxed(&member->attached_at_ns, coshm__now_ns(segment));
+}
+
+static void high_water_raise(struct coshm__segment *segment, uint32_t above)
+{
+	struct coshm__a32 *mark = &segment->header->member_high_water;
+	uint32_t now = coshm__a32_load_relaxed(mark);
+
+	/* seq_cst: before this member's first pin or open bit */
+	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above))
+		;
+}
+
+/*
+ * The byte is ours. From FREE; or, for the rescue slot, from a holder that died: a rescuer holds nothing but locks and
+ * thread slots, which are recognised as dead by their generation.
+ */
+static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_from_dead,
+		      uint32_t *ret_id)
+{
+	struct coshm__member_shm *member = &segment->members[slot];
+	uint64_t word = coshm__a64_load_acquire(&member->word);
+	uint64_t alive = coshm__member_word(next_generation(word >> 2), COSHM__MEMBER_ALIVE);
+
+	if ((word & 3) != COSHM__MEMBER_FREE && !take_from_dead)
+		return -EAGAIN;
+	for (unsigned int i = 0; i < COSHM__ENTRY_COUNT / 64; i++)
+		coshm__a64_store_relaxed(&member->open_objects[i], 0);
+	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
+		coshm__a64_store_relaxed(&member->pins[i], 0);
+	describe(segment, member);
+	high_water_raise(segment, slot + 1);
+	COSHM__CRASH_POINT(MEMBER_PREPARED);
+	/* [M1] seq_cst, pairs [M2]; carries the cleared bitmap and pins */
+	if (!coshm__a64_cas_seq_cst(&member->word, &word, alive))
+		return -EAGAIN;
+	COSHM__CRASH_POINT(MEMBER_ALIVE);
+	*ret_id = coshm__member_id(slot, alive);
+	return 0;
+}
+
+/* Finds a slot and leaves its byte locked through fd. */
+static int slot_find(struct coshm__segment *segment, int fd, uint32_t *ret_id)
+{
+	uint32_t rescue = segment->member_count_max - 1;
+
+	for (uint32_t slot = 0; slot < segment->member_count_max; slot++) {
+		/* relaxed: checked again under the byte lock */
+		uint64_t word = coshm__a64_load_relaxed(&segment->members[slot].word);
+
+		if ((word & 3) != COSHM__MEMBER_FREE && slot != rescue)
+			continue;
+		if (byte_lock(fd, F_OFD_SETLK, slot, F_WRLCK, NULL))
+			continue;
+		if (slot_enter(segment, slot, slot == rescue, ret_id) == 0)
+			return 0;
+		byte_lock(fd, F_OFD_SETLK, slot, F_UNLCK, NULL);
+	}
+	return -EUSERS;
+}
+
+static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
+{
+	struct coshm__thread_shm *reserve;
+	int error, fd = open_again(segment, O_RDWR);
+	void *life;
+
+	if (fd < 0)
+		return coshm__fail(fd, "%s: cannot be opened again to become a member",
+				   segment->path);
+	life = mmap(NULL, COSHM__PAGE_BYTES, PROT_NONE, MAP_SHARED, fd, 0);
+	if (life == MAP_FAILED) {
+		close(fd);
+		return -ENOMEM;
+	}
+	/* Without it a child would keep the byte locked after its parent's death. */
+	if (madvise(life, COSHM__PAGE_BYTES, MADV_DONTFORK)) {
+		error = -ENOTSUP;
+		goto fail;
+	}
+	error = slot_find(segment, fd, ret_id);
+	if (error)
+		goto fail;
+	reserve = coshm__thread_claim(segment, *ret_id);
+	if (!reserve) {
+		coshm__a64_store_release(&segment->members[COSHM__MEMBER_SLOT_OF(*ret_id)].word,
+					 coshm__member_word(COSHM__MEMBER_GENERATION_OF(*ret_id),
+							    COSHM__MEMBER_FREE));
+		error = -EUSERS;
+		goto fail;
+	}
+	coshm__process->reserve_thread[segment->index] = reserve;
+	segment->life_mapping = life;
+	/* relaxed: other threads find the segment by [G2], or are this one */
+	coshm__a64_store_relaxed(&coshm__process->key[segment->index], *ret_id);
+	close(fd);
+	return 0;
+fail:
+	munmap(life, COSHM__PAGE_BYTES);
+	close(fd);
+	return error;
+}
+
+int coshm__member_register(struct coshm__segment *segment)
+{
+	int error = membarrier_register(segment);
+	struct coshm__op op;
+	uint32_t id;
+
+	if (error)
+		return error;
+	segment->clock_offset_ns = coshm__clock_namespace_offset_ns();
+	error = register_once(segment, &id);
+	if (!error && COSHM__MEMBER_SLOT_OF(id) == segment->member_count_max - 1) {
+		/* Only the rescue slot was left. Clean up after the dead and move to one of theirs. */
+		error = coshm__op_begin_internal(&op, segment);
+		if (!error) {
+			coshm__reap_all(&op, UINT64_MAX, NULL);
+			coshm__op_end(&op);
+		}
+		coshm__member_leave(segment);
+		error = register_once(segment, &id);
+		if (!error && COSHM__MEMBER_SLOT_OF(id) == segment->member_count_max - 1) {
+			coshm__member_leave(segment);
+			error = -EUSERS;
+		}
+	}
+	if (error == -EUSERS)
+		return coshm__fail(error,
+				   "%s: all %u members or %u threads are attached: create it "
+				   "with a larger member_count_max or thread_count_max",
+				   segment->path, segment->member_count_max - 1,
+				   segment->thread_count_max);
+	if (!error)
+		coshm__a64_fetch_add_relaxed(&segment->header->attaches, 1);
+	return error;
+}
+
+void coshm__member_leave(struct coshm__segment *segment)
+{
+	uint32_t id = (uint32_t)coshm__a64_load_relaxed(&coshm__process->key[segment->index]);
+	uint32_t high = coshm__a32_load_relaxed(&segment->header->thread_high_water);
+
+	if (!id)
+		return;
+	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++)
+		if (coshm__a32_load_relaxed(&segment->threads[i].owner) == id)
+			coshm__a32_store_release(&segment->threads[i].owner, 0);
+	coshm__a64_store_relaxed(&coshm__process->key[segment->index], 0);
+	coshm__a64_fetch_add_relaxed(&segment->header->detaches, 1);
+	/* [M3] release, pairs [M2]; everything this member did is before it */
+	coshm__a64_store_release(
+		&segment->members[COSHM__MEMBER_SLOT_OF(id)].word,
+		coshm__member_word(COSHM__MEMBER_GENERATION_OF(id), COSHM__MEMBER_FREE));
+	COSHM__CRASH_POINT(MEMBER_LEFT);
+	if (segment->life_mapping)
+		munmap(segment->life_mapping, COSHM__PAGE_BYTES);
+	segment->life_mapping = NULL;
+}
+
+/* 1 the byte is not locked, 0 it is, or it cannot be told */
+static int byte_is_free(struct coshm__segment *segment, uint32_t slot)
+{
+	int saved_errno = errno, fd = segment->fd, opened = -1, is_free = 0;
+	short type = F_WRLCK;
+
+	/* The application may have closed our descriptor and got its number for something else. */
+	if (fd < 0 || !is_segments_file(segment, fd))
+		fd = opened = open_again(segment, O_RDONLY);
+	/* A read lock is not a member's: anyone who may read the file can place one. */
+	if (fd >= 0 && byte_lock(fd, F_OFD_GETLK, slot, F_WRLCK, &type) == 0)
+		is_free = type != F_WRLCK;
+	if (opened >= 0)
+		close(opened);
+	errno = saved_errno;
+	return is_free;
+}
+
+static int word_is_dead(struct coshm__segment *segment, uint32_t slot, uint64_t word)
+{
+	struct coshm__header_shm *header = segment->header;
+
+	if ((word & 3) != COSHM__MEMBER_ALIVE)
+		return 1;
+	if (coshm__a64_load_relaxed(&coshm__process->key[segment->index]) ==
+		    coshm__member_id(slot, word) &&
+	    segment->life_mapping)
+		return 0;
+	if (!byte_is_free(segment, slot))
+		return 0;
+	if (segment->read_only)
+		return coshm__a64_load_acquire(&segment->members[slot].word) == word;
+	/* [M4] acq_rel, pairs [M2]: the fact is recorded once. If it fails, somebody recorded it or the slot moved on. */
+	if (coshm__a64_cas_acq_rel(&segment->members[slot].word, &word,
+				   coshm__member_word(word >> 2, COSHM__MEMBER_DEAD))) {
+		COSHM__CRASH_POINT(MEMBER_DEAD);
+		coshm__a64_fetch_add_relaxed(&header->deaths, 1);
+		coshm__log(COSHM_LOG_WARNING, "%s: member %u (pid %u) has died", segment->path,
+			   slot, coshm__a32_load_relaxed(&segment->members[slot].pid));
+	}
+	return 1;
+}
+
+int coshm__member_is_known_dead(struct coshm__segment *segment, uint32_t member_id)
+{
+	uint32_t slot = COSHM__MEMBER_SLOT_OF(member_id);
+
+	return slot >= segment->member_count_max ||
+	       coshm__a64_load_acquire(&segment->members[slot].word) != /* [M2] */
+		       coshm__member_word(COSHM__MEMBER_GENERATION_OF(member_id),
+					  COSHM__MEMBER_ALIVE);
+}
+
+int coshm__member_is_dead(struct coshm__segment *segment, uint32_t member_id)
+{
+	uint32_t slot = COSHM__MEMBER_SLOT_OF(member_id);
+	uint64_t word;
+
+	if (slot >= segment->member_count_max)
+		return 1;
+	word = coshm__a64_load_acquire(
+		&segment->members[slot].word); /* [M2] pairs [M1] [M3] [M4] */
+	if ((word >> 2) != COSHM__MEMBER_GENERATION_OF(member_id))
+		return 1;
+	return word_is_dead(segment, slot, word);
+}
+
+int coshm__member_is_dead24(struct coshm__segment *segment, uint32_t id24)
+{
+	uint32_t slot = id24 >> 14;
+	uint64_t word;
+
+	if (slot >= segment->member_count_max)
+		return 1;
+	word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
+	if (((word >> 2) & 0x3fff) != (id24 & 0x3fff))
+		return 1;
+	return word_is_dead(segment, slot, word);
+}

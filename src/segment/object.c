@@ -1,0 +1,639 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The directory of objects.
+ *
+ * Words     entry->word (state, owner, generation), under directory_lock; but BUILDING -> LIVE is the creator's alone.
+ *           member->open_objects: the member's own.
+ * Commit    create: the store of LIVE. remove: the store of REMOVED.
+ * Repair    none. BUILDING of a dead creator is a gap for the next create. Memory growth is published after the file
+ *           system has given it. The directory's lock guards only single-word commits, so whoever takes it over from a
+ *           dead holder simply goes on.
+ * Opening   (Dekker with reuse) set my bit, then look again whether the entry is still LIVE; reuse looks for bits after
+ *           REMOVED was stored. Both seq_cst: at least one sees the other.
+ */
+#include "base/crash.h"
+#include "base/log.h"
+#include "segment/internal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_WORDS (COSHM_NAME_SIZE_BYTES / 8)
+
+struct name {
+	uint64_t words[NAME_WORDS];
+};
+
+static int name_parse(const char *text, struct name *name)
+{
+	size_t length = text ? strnlen(text, COSHM_NAME_SIZE_BYTES) : 0;
+
+	if (length == COSHM_NAME_SIZE_BYTES)
+		return coshm__fail(-ENAMETOOLONG, "object name \"%.60s\" is longer than %d bytes",
+				   text, COSHM_NAME_SIZE_BYTES - 1);
+	for (size_t i = 0; i < length; i++)
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
+			    text[i]))
+			length = 0;
+	if (length == 0)
+		return coshm__fail(-EINVAL,
+				   "an object's name is made of letters, digits, '.', '_' and '-'");
+	memset(name, 0, sizeof(*name));
+	memcpy(name->words, text, length);
+	return 0;
+}
+
+static int name_is(const struct coshm__entry_shm *entry, const struct name *name)
+{
+	for (unsigned int i = 0; i < NAME_WORDS; i++)
+		if (coshm__a64_load_relaxed(&entry->name[i]) != name->words[i])
+			return 0;
+	return 1;
+}
+
+static int range_is_sound(const struct coshm__segment *segment,
+			  const struct coshm__entry_shm *entry)
+{
+	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
+
+	return offset % COSHM__PAGE_BYTES == 0 && offset >= segment->header->objects_offset &&
+	       coshm__segment_at(segment, offset, coshm__a64_load_relaxed(&entry->size_bytes));
+}
+
+/* The live entry of that name; its word in *ret_word. -ENOENT */
+static int entry_find(const struct coshm__segment *segment, const struct name *name,
+		      uint64_t *ret_word)
+{
+	for (int i = 0; i < COSHM__ENTRY_COUNT; i++) {
+		struct coshm__entry_shm *entry = &segment->entries[i];
+		/* [D2] acquire, pairs [D1]; carries the entry's fields and the object's first contents */
+		uint64_t word = coshm__a64_load_acquire(&entry->word);
+
+		if (coshm__entry_state_of(word) == COSHM__ENTRY_LIVE && name_is(entry, name)) {
+			*ret_word = word;
+			return i;
+		}
+	}
+	return -ENOENT;
+}
+
+uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index)
+{
+	uint32_t count = 0, high = coshm__a32_load_seq_cst(&segment->header->member_high_water);
+
+	for (uint32_t i = 0; i < high && i < segment->member_count_max; i++) {
+		struct coshm__member_shm *member = &segment->members[i];
+
+		/* [D4] seq_cst, pairs [D3]. The bits of a free slot mean nothing. */
+		if ((coshm__a64_load_seq_cst(&member->word) & 3) != COSHM__MEMBER_FREE &&
+		    (coshm__a64_load_seq_cst(&member->open_objects[entry_index / 64]) >>
+			     (entry_index % 64) &
+		     1))
+			count++;
+	}
+	return count;
+}
+
+static struct coshm__member_shm *own_member(struct coshm__segment *segment)
+{
+	uint64_t key = coshm__a64_load_relaxed(&coshm__process->key[segment->index]);
+
+	return &segment->members[COSHM__MEMBER_SLOT_OF((uint32_t)key)];
+}
+
+/* 1 if the entry is still what it was */
+static int open_bit_set(struct coshm__segment *segment, uint32_t index, uint64_t word)
+{
+	struct coshm__member_shm *member = own_member(segment);
+
+	/* [D3] seq_cst, pairs [D4] and the store of REMOVED */
+	coshm__a64_fetch_or_seq_cst(&member->open_objects[index / 64], UINT64_C(1) << index % 64);
+	COSHM__CRASH_POINT(DIRECTORY_OPEN_BIT);
+	return coshm__a64_load_seq_cst(&segment->entries[index].word) == word;
+}
+
+static void open_bit_clear(struct coshm__segment *segment, uint32_t index)
+{
+	coshm__a64_fetch_and_seq_cst(&own_member(segment)->open_objects[index / 64],
+				     ~(UINT64_C(1) << index % 64));
+	COSHM__CRASH_POINT(DIRECTORY_CLOSED_BIT);
+}
+
+/* How many handles of this process lead to the entry? Under the process mutex. */
+static uint32_t handles_on(const struct coshm__segment *segment, uint32_t index, uint64_t word)
+{
+	uint32_t count = 0;
+
+	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
+		struct coshm__handle *handle =
+			atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);
+
+		if (handle && handle->segment == segment && handle->type != COSHM__TYPE_SEGMENT &&
+		    handle->entry_index == index && handle->entry_word == word)
+			count++;
+	}
+	return count;
+}
+
+static struct coshm__handle *handle_new(struct coshm__segment *segment, uint32_t index,
+					uint64_t word, const struct coshm__object_type *type)
+{
+	struct coshm__entry_shm *entry = &segment->entries[index];
+	struct coshm__handle *handle = calloc(1, sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->type = type->type;
+	handle->object_type = type;
+	handle->segment = segment;
+	handle->entry_index = index;
+	handle->entry_word = word;
+	handle->size_bytes = coshm__a64_load_relaxed(&entry->size_bytes);
+	handle->object = segment->base + coshm__a64_load_relaxed(&entry->offset_bytes);
+	return handle;
+}
+
+/* Under the process mutex, inside an operation on the segment. */
+static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t index, uint64_t word,
+		      const struct coshm__object_type *type, void **ret_token)
+{
+	struct coshm__segment *segment = op->segment;
+	struct coshm__handle *handle;
+	int error, was_open = !segment->read_only && handles_on(segment, index, word) > 0;
+
+	if (coshm__a64_load_relaxed(&segment->entries[index].type) != type->type)
+		return coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
+	if (!range_is_sound(segment, &segment->entries[index]))
+		return coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
+	handle = handle_new(segment, index, word, type);
+	if (!handle)
+		return -ENOMEM;
+	handle->segment_token = segment_token;
+	if (!segment->read_only && !was_open && !open_bit_set(segment, index, word)) {
+		open_bit_clear(segment, index);
+		free(handle);
+		return -ENOENT;
+	}
+	error = type->attach(handle);
+	if (!error) {
+		error = coshm__handle_publish(handle);
+		if (error)
+			type->detach(handle);
+	}
+	if (error) {
+		if (!segment->read_only && !was_open)
+			open_bit_clear(segment, index);
+		free(handle);
+		return error;
+	}
+	*ret_token = (void *)handle->token;
+	return 0;
+}
+
+int coshm__object_open(struct coshm_segment *token, const char *text,
+		       const struct coshm__object_type *type, void **ret_token)
+{
+	struct coshm__op op;
+	struct name name;
+	uint64_t word = 0;
+	int index, error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
+
+	/* The first operation of a fork child registers it, which takes the mutex that is needed below. */
+	if (error)
+		return error;
+	coshm__op_end(&op);
+	coshm__process_lock();
+	error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
+	if (error) {
+		coshm__process_unlock();
+		return error;
+	}
+	error = name_parse(text, &name);
+	if (!error && coshm__a32_load_acquire(&op.segment->header->state) != COSHM__SEGMENT_READY)
+		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
+	if (!error) {
+		index = entry_find(op.segment, &name, &word);
+		error = index < 0 ? coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path,
+						text)
+				  : open_entry(&op, (uintptr_t)token, (uint32_t)index, word, type,
+					       ret_token);
+	}
+	coshm__op_end(&op);
+	coshm__process_unlock();
+	return error;
+}
+
+/* --- creation, under the directory lock -------------------------------------------------------------------- */
+
+/* Entries that mean nothing any more become FREE: of dead creators, and removed ones that nobody has open. */
+static void entries_tidy(struct coshm__op *op)
+{
+	struct coshm__segment *segment = op->segment;
+
+	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
+		struct coshm__entry_shm *entry = &segment->entries[i];
+		uint64_t word = coshm__a64_load_seq_cst(&entry->word);
+		uint64_t state = coshm__entry_state_of(word);
+
+		if ((state == COSHM__ENTRY_BUILDING &&
+		     coshm__member_is_dead(segment, coshm__entry_owner_of(word))) ||
+		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0)) {
+			coshm__a64_store_release(&entry->word,
+						 coshm__entry_word(coshm__entry_generation_of(word),
+								   0, COSHM__ENTRY_FREE));
+			COSHM__CRASH_POINT(DIRECTORY_TIDIED);
+		}
+	}
+}
+
+/* Where does an object of this size fit? Tries the start and the end of every other one. */
+static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, uint64_t *ret_offset)
+{
+	uint64_t start = segment->header->objects_offset;
+
+	for (unsigned int moves = 0; moves <= COSHM__ENTRY_COUNT; moves++) {
+		uint64_t blocked_until = 0;
+
+		if (start > segment->size_max_bytes || size_bytes > segment->size_max_bytes - start)
+			break;
+		for (int i = 0; i < COSHM__ENTRY_COUNT; i++) {
+			const struct coshm__entry_shm *entry = &segment->entries[i];
+			uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
+			uint64_t end = offset + coshm__a64_load_relaxed(&entry->size_bytes);
+
+			if (coshm__entry_state_of(coshm__a64_load_relaxed(&entry->word)) !=
+				    COSHM__ENTRY_FREE &&
+			    offset < start + size_bytes && start < end && end > blocked_until)
+				blocked_until = end;
+		}
+		if (!blocked_until) {
+			*ret_offset = start;
+			return 0;
+		}
+		start = blocked_until;
+	}
+	return coshm__fail(-ENOSPC,
+			   "%s: no gap of %llu bytes: create it with a larger size_max_bytes",
+			   segment->path, (unsigned long long)size_bytes);
+}
+
+/* Memory for everything up to end. */
+static int commit(struct coshm__segment *segment, uint64_t end_bytes)
+{
+	struct coshm__a64 *committed = &segment->header->committed_bytes;
+	uint64_t now = coshm__a64_load_relaxed(committed);
+	int error;
+
+	if (end_bytes <= now)
+		return 0;
+	error = coshm__file_allocate(segment->fd, now, end_bytes);
+	if (error)
+		return coshm__fail(error == -EFBIG ? -ENOSPC : error,
+				   "%s: the file system has no room to grow by %llu bytes",
+				   segment->path, (unsigned long long)(end_bytes - now));
+	COSHM__CRASH_POINT(DIRECTORY_GROWN);
+	/* relaxed: it is only a bound; offsets beyond the old one are published later, by [D1] */
+	coshm__a64_store_relaxed(committed, end_bytes);
+	COSHM__CRASH_POINT(DIRECTORY_COMMITTED);
+	return 0;
+}
+
+struct building {
+	uint32_t index;
+	uint64_t word;
+	uint64_t used_bytes; /* of the object's memory, from its start: not known to be zero */
+};
+
+/* Takes an entry and memory: state BUILDING. */
+static int build_begin(struct coshm__op *op, const struct name *name, uint32_t type,
+		       uint64_t size_bytes, struct building *ret)
+{
+	struct coshm__segment *segment = op->segment;
+	struct coshm__a64 *touched = &segment->header->touched_bytes;
+	uint64_t offset = 0, untouched;
+	struct coshm__entry_shm *entry;
+	uint32_t index = 0;
+	int error;
+
+	while (index < COSHM__ENTRY_COUNT &&
+	       coshm__entry_state_of(coshm__a64_load_relaxed(&segment->entries[index].word)) !=
+		       COSHM__ENTRY_FREE)
+		index++;
+	if (index == COSHM__ENTRY_COUNT)
+		return coshm__fail(-ENOSPC, "%s has %d objects already", segment->path,
+				   COSHM__ENTRY_COUNT);
+	error = gap_find(segment, size_bytes, &offset);
+	if (!error)
+		error = commit(segment, offset + size_bytes);
+	if (error)
+		return error;
+	untouched = coshm__a64_load_relaxed(touched);
+	ret->used_bytes = untouched <= offset		    ? 0
+			  : untouched - offset < size_bytes ? untouched - offset
+							    : size_bytes;
+	if (untouched < offset + size_bytes)
+		coshm__a64_store_relaxed(touched, offset + size_bytes);
+	COSHM__CRASH_POINT(DIRECTORY_TOUCHED);
+	entry = &segment->entries[index];
+	coshm__a64_store_relaxed(&entry->type, type);
+	coshm__a64_store_relaxed(&entry->offset_bytes, offset);
+	coshm__a64_store_relaxed(&entry->size_bytes, size_bytes);
+	coshm__a64_store_relaxed(&entry->created_at_ns, coshm__now_ns(segment));
+	for (unsigned int i = 0; i < NAME_WORDS; i++)
+		coshm__a64_store_relaxed(&entry->name[i], name->words[i]);
+	ret->index = index;
+	ret->word = coshm__entry_word(
+		(coshm__entry_generation_of(coshm__a64_load_relaxed(&entry->word)) + 1) &
+			0x3fffffff,
+		op->member_id, COSHM__ENTRY_BUILDING);
+	coshm__a64_store_release(&entry->word, ret->word);
+	COSHM__CRASH_POINT(DIRECTORY_BUILDING);
+	return 0;
+}
+
+/* 0 taken, *ret is BUILDING; 1 there is a live one; -EAGAIN somebody is building it; negative */
+static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t type,
+			 uint64_t size_bytes, struct building *ret)
+{
+	struct coshm__rlock_shm *lock = &op->segment->header->directory_lock;
+	int error = coshm__rlock_acquire(op, lock, COSHM__LOCK_TIMEOUT_NS);
+
+	if (error)
+		return error;
+	entries_tidy(op);
+	for (int i = 0; i < COSHM__ENTRY_COUNT && !error; i++) {
+		struct coshm__entry_shm *entry = &op->segment->entries[i];
+		uint64_t state = coshm__entry_state_of(coshm__a64_load_acquire(&entry->word));
+
+		if (state == COSHM__ENTRY_LIVE && name_is(entry, name))
+			error = 1;
+		else if (state == COSHM__ENTRY_BUILDING && name_is(entry, name))
+			error = -EAGAIN;
+	}
+	if (!error)
+		error = build_begin(op, name, type, size_bytes, ret);
+	coshm__rlock_release(op, lock);
+	return error;
+}
+
+/* BUILDING -> LIVE, or -> FREE if the module's initialisation fails. */
+static int build_finish(struct coshm__op *op, const struct building *building,
+			const struct coshm__object_type *type,
+			int (*initialise)(struct coshm__handle *handle, const void *context),
+			const void *context)
+{
+	struct coshm__entry_shm *entry = &op->segment->entries[building->index];
+	uint64_t live =
+		coshm__entry_word(coshm__entry_generation_of(building->word), 0, COSHM__ENTRY_LIVE);
+	struct coshm__handle *handle = handle_new(op->segment, building->index, live, type);
+	int error = handle ? 0 : -ENOMEM;
+
+	if (!error) {
+		memset(handle->object, 0, building->used_bytes);
+		error = initialise(handle, context);
+	}
+	free(handle);
+	COSHM__CRASH_POINT(DIRECTORY_INITIALISED);
+	/* [D1] release, pairs [D2]; carries the entry and the object's first contents. The commit point. */
+	coshm__a64_store_release(
+		&entry->word, error ? coshm__entry_word(coshm__entry_generation_of(building->word),
+							0, COSHM__ENTRY_FREE)
+				    : live);
+	COSHM__CRASH_POINT(DIRECTORY_LIVE);
+	return error;
+}
+
+int coshm__object_create(struct coshm_segment *token, const char *text,
+			 const struct coshm__object_type *type, uint64_t size_bytes, uint32_t flags,
+			 int (*initialise)(struct coshm__handle *handle, const void *context),
+			 const void *context, void **ret_token)
+{
+	struct coshm__op op;
+	struct name name;
+	struct building building = {0};
+	int error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+
+	if (error)
+		return error;
+	error = name_parse(text, &name);
+	if (!error && coshm__a32_load_acquire(&op.segment->header->state) != COSHM__SEGMENT_READY)
+		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
+	if (!error && (size_bytes == 0 || size_bytes > op.segment->size_max_bytes))
+		error = coshm__fail(-ENOSPC,
+				    "%s: an object of %llu bytes is larger than the segment "
+				    "may grow (%llu)",
+				    op.segment->path, (unsigned long long)size_bytes,
+				    (unsigned long long)op.segment->size_max_bytes);
+	size_bytes = (size_bytes + COSHM__PAGE_BYTES - 1) & ~(uint64_t)(COSHM__PAGE_BYTES - 1);
+	for (int tries = 0; !error; tries++) {
+		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
+
+		error = build_or_find(&op, &name, type->type, size_bytes, &building);
+		if (error != -EAGAIN || tries == 100)
+			break;
+		/* Somebody else is making it: this is short. */
+		error = 0;
+		coshm__op_end(&op);
+		nanosleep(&pause, NULL);
+		error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+		if (error)
+			return error;
+	}
+	if (error == 0)
+		error = build_finish(&op, &building, type, initialise, context);
+	else if (error == 1)
+		error = flags & COSHM_CREATE_OR_OPEN
+				? 0
+				: coshm__fail(-EEXIST, "%s: object \"%s\" exists already",
+					      op.segment->path, text);
+	coshm__op_end(&op);
+	return error ? error : coshm__object_open(token, text, type, ret_token);
+}
+
+int coshm_object_remove(struct coshm_segment *token, const char *text)
+{
+	struct coshm__op op;
+	struct coshm__handle *view;
+	struct coshm__rlock_shm *lock;
+	struct name name;
+	uint64_t word = 0;
+	int index, error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+
+	if (error)
+		return error;
+	lock = &op.segment->header->directory_lock;
+	error = name_parse(text, &name);
+	if (!error)
+		error = coshm__rlock_acquire(&op, lock, COSHM__LOCK_TIMEOUT_NS);
+	if (error) {
+		coshm__op_end(&op);
+		return error;
+	}
+	index = entry_find(op.segment, &name, &word);
+	if (index >= 0) {
+		coshm__a64_store_seq_cst(&op.segment->entries[index].word,
+					 coshm__entry_word(coshm__entry_generation_of(word), 0,
+							   COSHM__ENTRY_REMOVED));
+		COSHM__CRASH_POINT(DIRECTORY_REMOVED);
+	}
+	coshm__rlock_release(&op, lock);
+	if (index < 0) {
+		error = coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path, text);
+	} else {
+		view = coshm__view_get(op.segment, (uint32_t)index);
+		if (view && view->object_type->removed)
+			view->object_type->removed(view);
+	}
+	coshm__op_end(&op);
+	return error;
+}
+
+/* --- closing ------------------------------------------------------------------------------------------------ */
+
+/* After the grace period, under the process mutex: was it the process's last handle on the object? */
+static void handle_release(struct coshm__handle *handle)
+{
+	struct coshm__segment *segment = handle->segment;
+	struct coshm__op op;
+
+	if (!segment->read_only && !coshm__a32_load_relaxed(&handle->stale) &&
+	    handles_on(segment, handle->entry_index, handle->entry_word) == 0 &&
+	    coshm__a64_load_relaxed(&coshm__process->key[segment->index]) &&
+	    coshm__op_begin_internal(&op, segment) == 0) {
+		op.handle = handle;
+		if (handle->object_type->leave)
+			handle->object_type->leave(&op, handle);
+		open_bit_clear(segment, handle->entry_index);
+		coshm__op_end(&op);
+	}
+	handle->object_type->detach(handle);
+	free(handle);
+}
+
+int coshm__object_close(void *token, uint32_t type)
+{
+	struct coshm__handle *handle;
+
+	if (!token)
+		return 0;
+	if (!coshm__process)
+		return -EBADF;
+	coshm__process_lock();
+	handle = coshm__handle_retire((uintptr_t)token, type);
+	coshm__process_unlock();
+	if (!handle)
+		return -EBADF;
+	coshm__handles_quiesce();
+	coshm__process_lock();
+	handle_release(handle);
+	coshm__process_unlock();
+	return 0;
+}
+
+void coshm__objects_close_of(struct coshm__segment *segment, uintptr_t segment_token)
+{
+	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
+		struct coshm__handle *handle;
+		uintptr_t token = 0;
+		uint32_t type = 0;
+
+		coshm__process_lock();
+		handle = atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);
+		if (handle && handle->segment == segment && handle->type != COSHM__TYPE_SEGMENT &&
+		    handle->segment_token == segment_token) {
+			token = handle->token;
+			type = handle->type;
+		}
+		coshm__process_unlock();
+		if (token)
+			coshm__object_close((void *)token, type);
+	}
+}
+
+void coshm__objects_inherit(struct coshm__segment *segment)
+{
+	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
+		struct coshm__handle *handle =
+			atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);
+
+		if (!handle || handle->segment != segment || handle->type == COSHM__TYPE_SEGMENT)
+			continue;
+		if (!open_bit_set(segment, handle->entry_index, handle->entry_word)) {
+			open_bit_clear(segment, handle->entry_index);
+			coshm__a32_store_relaxed(&handle->stale, 1);
+		}
+	}
+}
+
+/* --- views -------------------------------------------------------------------------------------------------- */
+
+static struct coshm__handle *view_new(struct coshm__segment *segment, uint32_t index, uint64_t word)
+{
+	const struct coshm__object_type *type = coshm__object_type_find(
+		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
+	struct coshm__handle *view;
+
+	if (!type || !range_is_sound(segment, &segment->entries[index]))
+		return NULL;
+	view = handle_new(segment, index, word, type);
+	if (view && type->attach(view)) {
+		free(view);
+		view = NULL;
+	}
+	return view;
+}
+
+struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t index)
+{
+	uint64_t word = coshm__a64_load_acquire(&segment->entries[index].word);
+	uint64_t state = coshm__entry_state_of(word);
+	struct coshm__handle *view;
+
+	if (state != COSHM__ENTRY_LIVE && state != COSHM__ENTRY_REMOVED)
+		return NULL;
+	word = coshm__entry_word(coshm__entry_generation_of(word), 0, COSHM__ENTRY_LIVE);
+	pthread_mutex_lock(&coshm__process->views);
+	view = segment->views[index];
+	if (view && view->entry_word != word) {
+		/* Another thread may be using it: it is freed with the segment. */
+		view->local_next = segment->retired_views;
+		segment->retired_views = view;
+		view = NULL;
+	}
+	if (!view)
+		view = view_new(segment, index, word);
+	segment->views[index] = view;
+	pthread_mutex_unlock(&coshm__process->views);
+	return view;
+}
+
+static void view_free(struct coshm__handle *view)
+{
+	if (view) {
+		view->object_type->detach(view);
+		free(view);
+	}
+}
+
+void coshm__views_free(struct coshm__segment *segment)
+{
+	for (unsigned int i = 0; i < COSHM__ENTRY_COUNT; i++)
+		view_free(segment->views[i]);
+	while (segment->retired_views) {
+		struct coshm__handle *view = segment->retired_views;
+
+		segment->retired_views = view->local_next;
+		view_free(view);
+	}
+}
+
+const struct coshm__object_type *coshm__object_type_find(uint32_t type)
+{
+	for (size_t i = 0; coshm__object_types[i]; i++)
+		if (coshm__object_types[i]->type == type)
+			return coshm__object_types[i];
+	return NULL;
+}

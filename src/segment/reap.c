@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Finishing what the dead left. Anyone does it, any number at once, each with a cursor of its own.
+ *
+ * Order     record the death (member word) - locks it held - its thread slots - each object it had open - the slot.
+ * Repair    every step is a CAS that names the dead member, or is idempotent; a reaper that dies is reaped itself, and the
+ *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing: it never
+ *           stores to anything that may belong to somebody else by then.
+ */
+#include "base/crash.h"
+#include "base/log.h"
+#include "segment/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define TICK_BUDGET 4096 /* words that one passing operation looks at */
+
+struct coshm__reap_progress {
+	uint32_t dead_id;
+	uint32_t entry_index; /* objects before this one are done */
+	uint64_t cursor;      /* within that object */
+};
+
+struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segment *segment)
+{
+	return calloc(segment->member_count_max, sizeof(struct coshm__reap_progress));
+}
+
+static void reap_threads(struct coshm__op *op, uint32_t dead_id)
+{
+	struct coshm__segment *segment = op->segment;
+	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water);
+
+	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
+		struct coshm__thread_shm *thread = &segment->threads[i];
+		uint32_t owner = dead_id;
+
+		if (coshm__a32_load_acquire(&thread->owner) != dead_id)
+			continue;
+		for (unsigned int lock = 0; lock < COSHM__LOCKS_HELD; lock++) {
+			uint64_t offset = coshm__a64_load_relaxed(&thread->lock_offset[lock]);
+
+			if (offset)
+				coshm__rlock_take_over(op, offset, dead_id);
+		}
+		COSHM__CRASH_POINT(REAP_LOCKS_FREED);
+		coshm__a32_cas_acq_rel(&thread->owner, &owner, 0);
+		COSHM__CRASH_POINT(REAP_THREAD_FREED);
+	}
+}
+
+static int has_open(const struct coshm__member_shm *member, uint32_t entry_index)
+{
+	return (int)(coshm__a64_load_acquire(&member->open_objects[entry_index / 64]) >>
+		     (entry_index % 64)) &
+	       1;
+}
+
+/* 1 done; 0 the budget is spent; negative: this object cannot be reaped by this process */
+static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progress, uint64_t budget)
+{
+	struct coshm__segment *segment = op->segment;
+	uint64_t word = coshm__a64_load_acquire(&segment->entries[progress->entry_index].word);
+	struct coshm__handle *view;
+
+	if (coshm__entry_state_of(word) != COSHM__ENTRY_LIVE &&
+	    coshm__entry_state_of(word) != COSHM__ENTRY_REMOVED)
+		return 1;
+	/* The dead member's bit keeps the memory. */
+	view = coshm__view_get(segment, progress->entry_index);
+	if (!view)
+		return -ENOTSUP;
+	if (!view->object_type->reap)
+		return 1;
+	return view->object_type->reap(op, view, progress->dead_id, &progress->cursor, budget);
+}
+
+/* 1 the slot is free again; 0 more to do; negative: left to somebody who can */
+static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint64_t *budget)
+{
+	struct coshm__segment *segment = op->segment;
+	struct coshm__member_shm *member = &segment->members[slot];
+	struct coshm__reap_progress *progress = &segment->reap_progress[slot];
+	uint32_t dead_id = coshm__member_id(slot, word);
+	int state;
+
+	if (progress->dead_id != dead_id) {
+		*progress = (struct coshm__reap_progress){.dead_id = dead_id};
+		reap_threads(op, dead_id);
+	}
+	while (progress->entry_index < COSHM__ENTRY_COUNT) {
+		if (has_open(member, progress->entry_index)) {
+			if (*budget == 0)
+				return 0;
+			state = reap_object(op, progress, *budget);
+			*budget = *budget > TICK_BUDGET ? *budget - TICK_BUDGET : 0;
+			if (state < 0)
+				return state;
+			if (state == 0)
+				continue;
+		}
+		progress->entry_index++;
+		progress->cursor = 0;
+	}
+	/* [M5] acq_rel, pairs [M2]; no word names the id any more */
+	if (coshm__a64_cas_acq_rel(&member->word, &word,
+				   coshm__member_word(word >> 2, COSHM__MEMBER_FREE))) {
+		COSHM__CRASH_POINT(REAP_MEMBER_FREED);
+		coshm__a64_fetch_add_relaxed(&segment->header->reaped, 1);
+		coshm__log(COSHM_LOG_WARNING, "%s: cleaned up after dead member %u", segment->path,
+			   slot);
+		progress->dead_id = 0;
+		return 1;
+	}
+	progress->dead_id = 0;
+	return 1;
+}
+
+int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped)
+{
+	struct coshm__segment *segment = op->segment;
+	uint32_t reaped = 0, high = coshm__a32_load_acquire(&segment->header->member_high_water);
+	int done = 1, state;
+
+	if (pthread_mutex_trylock(&coshm__process->reap))
+		return 1;
+	for (uint32_t slot = 0; slot < high && slot < segment->member_count_max; slot++) {
+		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word);
+
+		if ((word & 3) == COSHM__MEMBER_ALIVE &&
+		    coshm__member_is_dead(segment, coshm__member_id(slot, word)))
+			word = coshm__a64_load_acquire(&segment->members[slot].word);
+		if ((word & 3) != COSHM__MEMBER_DEAD)
+			continue;
+		state = reap_member(op, slot, word, &budget);
+		reaped += state == 1;
+		done &= state != 0;
+	}
+	pthread_mutex_unlock(&coshm__process->reap);
+	if (ret_reaped)
+		*ret_reaped = reaped;
+	return done;
+}
+
+void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns)
+{
+	struct coshm__a64 *next = &op->segment->header->next_reap_at_ns;
+	uint64_t expected = coshm__a64_load_relaxed(next);
+
+	if (!op->thread || now_ns < expected)
+		return;
+	/* relaxed: it elects one, and orders nothing. A reaper that dies right here costs one interval. */
+	if (!coshm__a64_cas_relaxed(next, &expected, now_ns + COSHM__REAP_INTERVAL_NS))
+		return;
+	COSHM__CRASH_POINT(REAP_ELECTED);
+	if (!coshm__reap_all(op, TICK_BUDGET, NULL))
+		coshm__a64_store_relaxed(next, now_ns); /* the next operation goes on */
+}
+
+int coshm_segment_reap(struct coshm_segment *token, uint32_t *ret_members)
+{
+	struct coshm__op op;
+	uint32_t reaped = 0;
+	int error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+
+	if (error)
+		return error;
+	coshm__reap_all(&op, UINT64_MAX, &reaped);
+	coshm__op_end(&op);
+	if (ret_members)
+		*ret_members = reaped;
+	return 0;
+}

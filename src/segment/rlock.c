@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Death at each point: before the CAS that acquires, nothing has happened (lock_offset names a lock of another owner or
+ * of none, and is skipped). After it, until the CAS that releases, whoever finds the owner dead takes over. Between the
+ * release and the wake-up of a sleeper, the sleeper wakes by itself within 5 ms.
+ */
+#include "segment/rlock.h"
+#include "base/crash.h"
+#include "base/futex.h"
+#include "base/log.h"
+#include "segment/internal.h"
+
+#include <errno.h>
+
+#define WAITERS	       1u
+#define SLEEP_FIRST_NS (2 * COSHM__NS_PER_MS)
+#define SLEEP_NEXT_NS  (5 * COSHM__NS_PER_MS)
+#define SPINS	       100
+
+static uint32_t low_half(uint64_t word)
+{
+	return (uint32_t)word;
+}
+
+static uint64_t next_hold(uint64_t word, uint32_t low)
+{
+	return ((word >> 32) + 1) << 32 | low;
+}
+
+/* The half that sleepers watch. */
+static struct coshm__a32 *futex_of(struct coshm__rlock_shm *lock)
+{
+	return (struct coshm__a32 *)(void *)&lock->word;
+}
+
+static int offset_note(struct coshm__op *op, struct coshm__rlock_shm *lock)
+{
+	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
+		struct coshm__a64 *place = &op->thread->lock_offset[i];
+
+		if (coshm__a64_load_relaxed(place))
+			continue;
+		/* relaxed: it is read by this thread, or by others after its death */
+		coshm__a64_store_relaxed(place, coshm__offset_of(op->segment, lock));
+		coshm__compiler_barrier();
+		COSHM__CRASH_POINT(RLOCK_NOTED);
+		return 0;
+	}
+	return -EDEADLK;
+}
+
+static void offset_forget(struct coshm__op *op, struct coshm__rlock_shm *lock)
+{
+	uint64_t offset = coshm__offset_of(op->segment, lock);
+
+	coshm__compiler_barrier();
+	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++)
+		if (coshm__a64_load_relaxed(&op->thread->lock_offset[i]) == offset)
+			coshm__a64_store_relaxed(&op->thread->lock_offset[i], 0);
+}
+
+/* The object that a lock lies in; NULL for the directory's own lock. */
+static struct coshm__handle *guarded_object(struct coshm__op *op, uint64_t offset)
+{
+	struct coshm__segment *segment = op->segment;
+
+	if (op->handle && op->handle->object) {
+		uint64_t start = coshm__offset_of(segment, op->handle->object);
+
+		if (offset >= start && offset - start < op->handle->size_bytes)
+			return op->handle;
+	}
+	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
+		struct coshm__entry_shm *entry = &segment->entries[i];
+		uint64_t start = coshm__a64_load_relaxed(&entry->offset_bytes);
+		uint64_t state = coshm__entry_state_of(coshm__a64_load_acquire(&entry->word));
+
+		if ((state == COSHM__ENTRY_LIVE || state == COSHM__ENTRY_REMOVED) &&
+		    offset >= start && offset - start < coshm__a64_load_relaxed(&entry->size_bytes))
+			return coshm__view_get(segment, i);
+	}
+	return NULL;
+}
+
+/* The lock is ours, its last holder died in it. */
+static int repair(struct coshm__op *op, struct coshm__rlock_shm *lock)
+{
+	struct coshm__handle *handle = guarded_object(op, coshm__offset_of(op->segment, lock));
+	uint64_t word;
+
+	coshm__a64_fetch_add_relaxed(&op->segment->header->lock_steals, 1);
+	if (!handle || !handle->object_type->recover_lock ||
+	    handle->object_type->recover_lock(op, handle, lock) == 0)
+		return 0;
+	word = coshm__a64_load_relaxed(&lock->word);
+	coshm__a64_store_release(&lock->word, next_hold(word, COSHM__RLOCK_POISONED));
+	coshm__futex_wake(futex_of(lock), INT32_MAX);
+	coshm__log(COSHM_LOG_ERROR, "%s: an object failed its repair after a crash",
+		   op->segment->path);
+	return -ENOTRECOVERABLE;
+}
+
+/* @word is held by a dead member. One of all takers wins. Keeps WAITERS: others may sleep. 0, -EAGAIN lost the race */
+static int steal(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t word)
+{
+	/* [L1] acquire as below; all stores of the dead are visible: its death was learned from the kernel */
+	if (!coshm__a64_cas_acquire(&lock->word, &word,
+				    next_hold(word, op->member_id << 1 | WAITERS)))
+		return -EAGAIN;
+	COSHM__CRASH_POINT(RLOCK_STOLEN);
+	return 0;
+}
+
+static int acquire_slow(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t timeout_ns)
+{
+	uint64_t deadline_ns = 0, sleep_ns = SLEEP_FIRST_NS, now_ns, word;
+	uint32_t mine = op->member_id << 1, low;
+
+	for (unsigned int spins = 0;;) {
+		word = coshm__a64_load_relaxed(&lock->word);
+		low = low_half(word);
+		if (low == COSHM__RLOCK_POISONED)
+			return -ENOTRECOVERABLE;
+		if (low >> 1 == 0) {
+			/* [L1] acquire, pairs [L2]; carries what the lock guards */
+			if (coshm__a64_cas_acquire(&lock->word, &word, next_hold(word, mine)))
+				return 0;
+			continue;
+		}
+		if (++spins < SPINS && timeout_ns) {
+			coshm__cpu_pause();
+			continue;
+		}
+		/* The kernel is asked only by those who have slept already; a recorded death costs one load. */
+		if (low >> 1 != op->member_id &&
+		    (coshm__member_is_known_dead(op->segment, low >> 1) ||
+		     (deadline_ns && coshm__member_is_dead(op->segment, low >> 1)))) {
+			if (steal(op, lock, word))
+				continue;
+			return repair(op, lock);
+		}
+		if (timeout_ns == 0)
+			return -EAGAIN;
+		now_ns = coshm__now_ns(op->segment);
+		if (!deadline_ns)
+			deadline_ns =
+				timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+		if (now_ns >= deadline_ns)
+			return -EAGAIN;
+		if (!(low & WAITERS) && !coshm__a64_cas_relaxed(&lock->word, &word, word | WAITERS))
+			continue;
+		if (sleep_ns > deadline_ns - now_ns)
+			sleep_ns = deadline_ns - now_ns;
+		coshm__futex_wait(futex_of(lock), low | WAITERS, sleep_ns);
+		/* Others may sleep, too, and the release took the mark away: who has slept sets it when it acquires. */
+		mine |= WAITERS;
+		sleep_ns = SLEEP_NEXT_NS;
+	}
+}
+
+int coshm__rlock_acquire(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t timeout_ns)
+{
+	uint64_t word = coshm__a64_load_relaxed(&lock->word);
+	int error = offset_note(op, lock);
+
+	if (coshm__unlikely(error))
+		return error;
+	/* [L1] acquire, pairs [L2]; carries what the lock guards */
+	if (coshm__unlikely(low_half(word) != 0 ||
+			    !coshm__a64_cas_acquire(&lock->word, &word,
+						    next_hold(word, op->member_id << 1))))
+		error = acquire_slow(op, lock, timeout_ns);
+	if (error)
+		offset_forget(op, lock);
+	else
+		COSHM__CRASH_POINT(RLOCK_ACQUIRED);
+	return error;
+}
+
+void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
+{
+	uint64_t word = coshm__a64_load_relaxed(&lock->word);
+
+	for (;;) {
+		if (low_half(word) >> 1 != op->member_id ||
+		    low_half(word) == COSHM__RLOCK_POISONED) {
+			/* Only after a false death, which the kernel's word rules out, or a poisoned repair. */
+			coshm__log(COSHM_LOG_ERROR, "%s: a lock changed hands while it was held",
+				   op->segment->path);
+			break;
+		}
+		/* [L2] release, pairs [L1]; carries what the lock guards. The count stays. */
+		if (coshm__a64_cas_release(&lock->word, &word, word >> 32 << 32)) {
+			COSHM__CRASH_POINT(RLOCK_RELEASED);
+			if (low_half(word) & WAITERS)
+				coshm__futex_wake(futex_of(lock), 1);
+			break;
+		}
+	}
+	offset_forget(op, lock);
+}
+
+void coshm__rlock_abandon(struct coshm__op *op, uint64_t lock_offset)
+{
+	struct coshm__rlock_shm *lock = coshm__segment_at(op->segment, lock_offset, sizeof(*lock));
+
+	if (lock && coshm__rlock_owner(lock) == op->member_id && repair(op, lock) == 0)
+		coshm__rlock_release(op, lock);
+}
+
+void coshm__rlock_take_over(struct coshm__op *op, uint64_t lock_offset, uint32_t dead_id)
+{
+	struct coshm__rlock_shm *lock = coshm__segment_at(op->segment, lock_offset, sizeof(*lock));
+
+	if (!lock || coshm__rlock_owner(lock) != dead_id)
+		return;
+	/* Somebody may be faster: then this is one uncontended pass, or a short wait that gives up. */
+	if (coshm__rlock_acquire(op, lock, 0) == 0)
+		coshm__rlock_release(op, lock);
+}
+
+uint32_t coshm__rlock_owner(const struct coshm__rlock_shm *lock)
+{
+	uint32_t low = low_half(coshm__a64_load_acquire(&lock->word));
+
+	return low == COSHM__RLOCK_POISONED ? 0 : low >> 1;
+}
