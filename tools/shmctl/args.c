@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "args.h"
 
+#include "nearest.h"
 #include "output.h"
 #include "units.h"
 
@@ -163,7 +164,7 @@ __attribute__((noreturn)) static void unknown_option(const struct command *comma
 	for (size_t i = 0; i < set->count; i++)
 		names[i] = set->rows[i].name;
 	if (!strncmp(word, "--", 2))
-		nearest = args_nearest(word + 2, names);
+		nearest = nearest_word(word + 2, names);
 	if (nearest)
 		args_wrong(command, "no option %s; did you mean --%s?", word, nearest);
 	args_wrong(command, "no option %s; what starts with '-' and is no option goes behind --",
@@ -282,37 +283,6 @@ struct args args_parse(const struct command *command, const struct args_option *
 	return args;
 }
 
-int target_parse(const char *text, struct target *ret_target)
-{
-	bool is_path = text[0] == '/' || text[0] == '.';
-	const char *mark = is_path ? strrchr(text, ':') : strchr(text, '/');
-	struct target target = {.text = text};
-	size_t length;
-
-	/* /srv:1/shop: a colon in a folder's name */
-	if (is_path && mark && strchr(mark, '/'))
-		mark = NULL;
-	length = mark ? (size_t)(mark - text) : strlen(text);
-	if (!length || (mark && (!mark[1] || strchr(mark + 1, '/'))))
-		return -EINVAL;
-	target.segment = strndup(text, length);
-	target.object = mark ? strdup(mark + 1) : NULL;
-	if (!target.segment || (mark && !target.object)) {
-		target_free(&target);
-		return -ENOMEM;
-	}
-	*ret_target = target;
-	return 0;
-}
-
-void target_free(struct target *target)
-{
-	free(target->segment);
-	free(target->object);
-	target->segment = NULL;
-	target->object = NULL;
-}
-
 struct target args_target(const struct args *args, int index)
 {
 	const char *text = args->operands[index];
@@ -346,53 +316,4 @@ struct target args_object(const struct args *args, int index)
 			   "'%s' names a segment; wanted is an object in it: %s%sNAME", target.text,
 			   target.text, strchr(target.text, '/') ? ":" : "/");
 	return target;
-}
-
-static size_t smallest(size_t a, size_t b, size_t c)
-{
-	size_t least = a < b ? a : b;
-
-	return least < c ? least : c;
-}
-
-#define WORD_MAX 32
-
-/* Edits (insert, drop, change, swap neighbours) that make one word the other; WORD_MAX if one is too long to matter. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t rows[WORD_MAX + 1][WORD_MAX + 1];
-	size_t a_length = strlen(a), b_length = strlen(b);
-
-	if (a_length > WORD_MAX || b_length > WORD_MAX)
-		return WORD_MAX;
-	for (size_t i = 0; i <= a_length; i++)
-		for (size_t j = 0; j <= b_length; j++) {
-			if (!i || !j) {
-				rows[i][j] = i + j;
-				continue;
-			}
-			rows[i][j] = smallest(rows[i - 1][j] + 1, rows[i][j - 1] + 1,
-					      rows[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-			    rows[i - 2][j - 2] + 1 < rows[i][j])
-				rows[i][j] = rows[i - 2][j - 2] + 1;
-		}
-	return rows[a_length][b_length];
-}
-
-const char *args_nearest(const char *wrong, const char *const *words)
-{
-	const char *best = NULL;
-	size_t best_distance = strlen(wrong) / 3 + 2;
-
-	for (; *words; words++) {
-		size_t edits = distance(wrong, *words);
-
-		/* a word all of whose letters were replaced is no neighbour */
-		if (edits < best_distance && edits < strlen(*words)) {
-			best_distance = edits;
-			best = *words;
-		}
-	}
-	return best;
 }

@@ -8,6 +8,7 @@
 #define SHMCTL_ARGS_H
 
 #include "shmctl.h"
+#include "target.h"
 
 #include <stdint.h>
 
@@ -37,13 +38,6 @@ struct args {
 	char **program; /* what follows "--" of a COMMAND_PROGRAM, ended by NULL */
 };
 
-/* SEG, SEG/OBJ, PATH or PATH:OBJ, taken apart. */
-struct target {
-	const char *text; /* as it was written */
-	char *segment;
-	char *object; /* NULL: the segment itself */
-};
-
 /* Takes the command line apart. Does not return on --help (exit 0) and on a mistake (a complaint, exit 2). */
 struct args args_parse(const struct command *command, const struct args_option *options,
 		       size_t option_count, int argc, char **argv);
@@ -56,13 +50,5 @@ __attribute__((noreturn, format(printf, 2, 3))) void args_wrong(const struct com
 struct target args_segment(const struct args *args, int index);
 struct target args_object(const struct args *args, int index);
 struct target args_target(const struct args *args, int index);
-/* Frees the parts; text stays. */
-void target_free(struct target *target);
-
-/* Returns 0, or -EINVAL: empty parts, more than one '/' in a name. */
-int target_parse(const char *text, struct target *ret_target);
-
-/* The word of @words (ended by NULL) that @wrong was probably meant to be, or NULL. */
-const char *args_nearest(const char *wrong, const char *const *words);
 
 #endif

@@ -11,6 +11,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct units_text owner_of(const struct found_segment *found)
@@ -240,11 +241,12 @@ const struct command command_ls = {
 /* Something to type for somebody who has nothing yet, and for somebody who has. */
 static void print_next(const struct found_segments *list)
 {
-	const char *name = NULL;
+	char *name = NULL;
 
 	for (size_t i = 0; i < list->count && !name; i++)
 		if (!list->segments[i].error)
-			name = list->segments[i].name;
+			name = output_escape(list->segments[i].name, strlen(list->segments[i].name),
+					     0);
 	if (!name)
 		printf("No segment here yet. Try:\n"
 		       "  shmctl create demo --size 64M\n"
@@ -258,6 +260,7 @@ static void print_next(const struct found_segments *list)
 		       "  shmctl stats %-17s what it counted\n",
 		       name, name, name);
 	printf("\nAll commands: shmctl --help\n");
+	free(name);
 }
 
 int cmd_here(bool json)

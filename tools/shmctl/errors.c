@@ -2,6 +2,7 @@
 #include "errors.h"
 
 #include "attach.h"
+#include "output.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -63,16 +64,41 @@ int errors_say(int status, const char *subject, const char *what, const char *fi
 	return status;
 }
 
+/* Where the library names its own options, the tool names the command line's. */
+static const struct {
+	int error;
+	const char *fix;
+} fixes[] = {
+	{EPERM, "if you trust its owner, say --any-owner; a file writable by all needs chmod o-w"},
+	{EEXIST, "use what is there, or remove it first with shmctl rm"},
+	{EMSGSIZE, "create the queue with a larger --max-payload"},
+	{ENOSPC, "free some room, or create the segment with a larger --max-size"},
+	{EUSERS, "detach some processes, or create the segment anew for more members"},
+};
+
+static const char *fix_of(int error, const char *sentence)
+{
+	const char *colon = strstr(sentence, ": ");
+
+	for (size_t i = 0; i < sizeof(fixes) / sizeof(fixes[0]); i++)
+		if (fixes[i].error == abs(error))
+			return fixes[i].fix;
+	/* Its fix is to look at the detail, which is on the line above. */
+	if (abs(error) == EINVAL && last_detail[0])
+		return NULL;
+	return colon ? colon + 2 : NULL;
+}
+
 /* A sentence of coshm_strerror is "what it means: what to do". */
 int errors_fail(const char *subject, int error)
 {
 	const char *sentence = coshm_strerror(error);
-	const char *fix = strstr(sentence, ": ");
 	char what[128];
 
-	snprintf(what, sizeof(what), "%.*s", (int)(fix ? fix - sentence : (long)strlen(sentence)),
-		 sentence);
-	return errors_say(errors_status(error), subject, what, fix ? fix + 2 : NULL);
+	snprintf(what, sizeof(what), "%s", sentence);
+	if (strstr(what, ": "))
+		*strstr(what, ": ") = '\0';
+	return errors_say(errors_status(error), subject, what, fix_of(error, sentence));
 }
 
 /* "the file belongs to www-data:www-data with mode 0640, and you are deploy" beats a hint about permissions. */
@@ -103,11 +129,15 @@ static void explain_permission(const char *path)
 int errors_fail_segment(const struct target *target, int error)
 {
 	const char *path = attach_path(target->segment);
+	struct stat file;
 	char fix[512];
 	int status;
 
 	switch (-error) {
 	case ENOENT:
+		/* There is a file, but no segment in it (yet): the library says why. */
+		if (stat(path, &file) == 0)
+			return errors_fail(target->segment, error);
 		snprintf(fix, sizeof(fix),
 			 "see what is there: shmctl ls; make it: shmctl create %s --size 64M",
 			 target->segment);
@@ -148,14 +178,17 @@ static int note_neighbour(void *context, const struct coshm_object_info *info)
 {
 	struct neighbours *neighbours = context;
 	size_t room = sizeof(neighbours->list) - neighbours->length;
+	char *name;
 	int length;
 
 	if (info->removed)
 		return 0;
+	name = output_escape(info->name, strlen(info->name), 0);
 	if (!strcmp(info->name, neighbours->name))
 		neighbours->type = info->type;
 	length = snprintf(neighbours->list + neighbours->length, room, "%s%s (%s)",
-			  neighbours->length ? ", " : "", info->name, errors_type_name(info->type));
+			  neighbours->length ? ", " : "", name, errors_type_name(info->type));
+	free(name);
 	if (length > 0 && (size_t)length < room)
 		neighbours->length += (size_t)length;
 	else

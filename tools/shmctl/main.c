@@ -2,6 +2,7 @@
 /* shmctl: look into and operate coshm segments. */
 #include "args.h"
 #include "errors.h"
+#include "nearest.h"
 #include "output.h"
 #include "shmctl.h"
 
@@ -45,9 +46,10 @@ static const struct command_group groups[] = {
 
 static void print_group(const struct command_group *group)
 {
-	printf("\n%s   %s\n", group->title, group->example);
+	printf("\n%s\n", group->title);
 	for (const struct command *const *command = group->commands; *command; command++)
 		printf("  %-14s %s\n", (*command)->name, (*command)->summary);
+	printf("  $ %s\n", group->example);
 }
 
 static void print_help(void)
@@ -116,7 +118,7 @@ static int unknown_word(const struct command_group *group, const char *word)
 	}
 	for (const struct command *const *command = group->commands; *command; command++)
 		words[count++] = verb_of(*command);
-	nearest = args_nearest(word, words);
+	nearest = nearest_word(word, words);
 	snprintf(fix, sizeof(fix), "%s%s%s%s%s", nearest ? "did you mean shmctl " : "see shmctl ",
 		 group->name ? group->name : "", group->name ? " " : "",
 		 nearest ? nearest : "--help", nearest ? "?" : "");

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int count_dead(void *context, const struct coshm_member_info *info)
 {
@@ -34,9 +35,28 @@ static void look_at(struct found_segment *found)
 	coshm_segment_detach(segment);
 }
 
+/* The library refuses a file that everyone may write to before it looks into it; many programs have such files. */
+static bool has_magic(const char *name)
+{
+	char path[sizeof(SEGMENTS_FOLDER) + NAME_MAX + 1], start[8] = "";
+	bool found;
+	int fd;
+
+	snprintf(path, sizeof(path), SEGMENTS_FOLDER "/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return false;
+	found = read(fd, start, sizeof(start)) == (ssize_t)sizeof(start) &&
+		memmem(start, sizeof(start), "coshm", 5);
+	close(fd);
+	return found;
+}
+
 /* Semaphores, other programs' memory, what vanished since the folder was read. */
 static bool is_foreign(const struct found_segment *found)
 {
+	if (found->error == -EPERM)
+		return !has_magic(found->name);
 	return !strncmp(found->name, "sem.", 4) || found->error == -EUCLEAN ||
 	       found->error == -ENOENT || found->error == -EINVAL;
 }

@@ -272,6 +272,7 @@ struct units_text units_rate(uint64_t count, uint64_t per_ns)
 			snprintf(out.text, sizeof(out.text), "%" PRIu64 "/%s", count, span->suffix);
 			return out;
 		}
-	snprintf(out.text, sizeof(out.text), "%" PRIu64 "/%s", count, units_duration(per_ns).text);
+	snprintf(out.text, sizeof(out.text), "%" PRIu64 "/%.31s", count,
+		 units_duration(per_ns).text);
 	return out;
 }

@@ -13,7 +13,7 @@
 
 /* Short enough to be returned by value: units_size(n).text lives as long as the expression it stands in. */
 struct units_text {
-	char text[32];
+	char text[64];
 };
 
 struct units_backoff {
