@@ -17,7 +17,8 @@ void coshm_set_log(void (*log)(void *context, int level, const char *message), v
 	log_level = log ? level : -1;
 }
 
-static void log_va(int level, const char *format, va_list arguments)
+static void __attribute__((format(printf, 2, 0)))
+log_va(int level, const char *format, va_list arguments)
 {
 	char message[512];
 	int saved_errno = errno;
