@@ -164,7 +164,7 @@ static int cmd_cache_ls(const struct command *command, int argc, char **argv)
 		output_json(document);
 	}
 	if (listing.table)
-		output_table_end(listing.table);
+		output_table_end(listing.table, "no items");
 	if (more > 0 && !args.json)
 		fprintf(stderr, "shmctl: only the first %" PRIu64 "; for all: --limit 0\n",
 			listing.limit);

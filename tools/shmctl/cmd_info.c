@@ -101,7 +101,7 @@ static void info_table(const struct args *args, const struct coshm_segment_info 
 	info_line(table, "layout", "%u, fingerprint %016" PRIx64, info->layout_version,
 		  info->layout_fingerprint);
 	info_line(table, "uuid", "%s", uuid_text(info->uuid).text);
-	output_table_end(table);
+	output_table_end(table, "");
 }
 
 static int cmd_info(const struct command *command, int argc, char **argv)
@@ -239,7 +239,7 @@ static int cmd_ps(const struct command *command, int argc, char **argv)
 		output_json(json_pack("{s:s, s:O}", "segment", attached.target.segment, "members",
 				      listing.array));
 	if (listing.table)
-		output_table_end(listing.table);
+		output_table_end(listing.table, "nobody is attached");
 	if (listing.dead)
 		output_remark("whoever works on the segment next gives back what the dead held; "
 			      "to do it now: shmctl reap %s",

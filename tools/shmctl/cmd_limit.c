@@ -105,7 +105,7 @@ static int cmd_limit_show(const struct command *command, int argc, char **argv)
 		output_cell(line, 6, "%s", units_duration(result.reset_after_ns).text);
 		if (!allowed)
 			output_alarm(line, 1);
-		output_table_end(table);
+		output_table_end(table, "");
 	}
 	attach_close(&attached);
 	return status;

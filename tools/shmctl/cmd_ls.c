@@ -122,7 +122,8 @@ static int print_segments(const struct args *args, const struct found_segments *
 	table = output_table(args, columns, OUTPUT_COUNT(columns));
 	for (size_t i = 0; i < list->count; i++)
 		segment_line(table, &list->segments[i]);
-	output_table_end(table);
+	output_table_end(table, "no segments in " SEGMENTS_FOLDER
+				"; make one: shmctl create demo --size 64M");
 	return STATUS_OK;
 }
 
@@ -135,9 +136,6 @@ static int ls_segments(const struct args *args)
 	if (error)
 		return errors_say(STATUS_FAILURE, SEGMENTS_FOLDER, strerror(-error), NULL);
 	status = print_segments(args, &list);
-	if (!list.count && !args->json)
-		output_remark("no segments in " SEGMENTS_FOLDER
-			      "; make one: shmctl create demo --size 64M");
 	segments_free(&list);
 	return status;
 }
@@ -209,7 +207,7 @@ static int ls_objects(const struct args *args, struct target target)
 		output_json(json_pack("{s:s, s:O}", "segment", attached.target.segment, "objects",
 				      listing.array));
 	if (listing.table)
-		output_table_end(listing.table);
+		output_table_end(listing.table, "no objects; make one: shmctl cache create --help");
 	json_decref(listing.array);
 	attach_close(&attached);
 	return status;

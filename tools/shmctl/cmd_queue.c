@@ -168,7 +168,7 @@ static int cmd_queue_ls(const struct command *command, int argc, char **argv)
 		output_json(json_pack("{s:s, s:O}", "segment", attached.target.segment, "queues",
 				      listing.array));
 	if (listing.table)
-		output_table_end(listing.table);
+		output_table_end(listing.table, "no queues; make one: shmctl queue create --help");
 	json_decref(listing.array);
 	attach_close(&attached);
 	return status;

@@ -105,7 +105,7 @@ static json_t *attempts_json(const struct coshm_task_info *info, uint64_t now_ns
 		const struct coshm_task_attempt *attempt = &info->attempt_records[i];
 		json_t *object =
 			json_pack("{s:i, s:s, s:o}", "attempt", (int)attempt->attempt, "outcome",
-				  outcome_name(attempt->outcome), "ended_before_ns",
+				  outcome_name(attempt->outcome), "ended_ago_ns",
 				  output_json_number(span(attempt->ended_at_ns, now_ns)));
 
 		output_json_bytes(object, "error", attempt->error,
@@ -210,7 +210,7 @@ static void print_tasks(const struct args *args, const struct task_listing *list
 		else
 			waiting_line(table, &listing->tasks[i], now_ns);
 	}
-	output_table_end(table);
+	output_table_end(table, dead ? "no dead letters" : "no tasks");
 	if (shown < listing->count)
 		fprintf(stderr, "shmctl: only the first %zu of %zu; for all: --limit 0\n", shown,
 			listing->count);

@@ -62,9 +62,10 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 		coshm_segment_detach(segment);
 		if (args.json)
 			output_json(output_json_about(&target));
-		output_remark("created %s; next: shmctl cache create %s%spages --size 16M",
+		output_remark("created %s; next: shmctl cache create %s%spages --size %s",
 			      attach_path(target.segment), target.text,
-			      strchr(target.text, '/') ? ":" : "/");
+			      strchr(target.text, '/') ? ":" : "/",
+			      units_size(config.size_bytes / 4).text);
 	}
 	target_free(&target);
 	return status;

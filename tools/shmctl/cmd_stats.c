@@ -42,7 +42,7 @@ static int print_table(const struct args *args, const struct attached *attached)
 		scols_unref_table(table);
 		return error;
 	}
-	output_table_end(table);
+	output_table_end(table, "no counters");
 	return 0;
 }
 

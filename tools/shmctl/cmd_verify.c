@@ -97,10 +97,8 @@ static int cmd_verify(const struct command *command, int argc, char **argv)
 		findings.table = output_table(&args, columns, OUTPUT_COUNT(columns));
 	error = coshm_inspect_verify(attached.segment, attached.target.object, add_finding,
 				     &findings, &result);
-	if (findings.table && !error && !scols_table_is_empty(findings.table))
-		output_table_end(findings.table);
-	else if (findings.table)
-		scols_unref_table(findings.table);
+	if (findings.table)
+		output_table_end(findings.table, "no findings");
 	if (error && attached.target.object)
 		status = errors_fail_object(&attached.target, "object", error, attached.segment);
 	else if (error)

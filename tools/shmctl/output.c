@@ -92,9 +92,11 @@ void output_alarm(struct libscols_line *line, size_t column)
 	scols_cell_set_color(scols_line_get_cell(line, column), "red");
 }
 
-void output_table_end(struct libscols_table *table)
+void output_table_end(struct libscols_table *table, const char *if_empty)
 {
-	if (scols_print_table(table) < 0)
+	if (scols_table_is_empty(table))
+		output_remark("%s", if_empty);
+	else if (scols_print_table(table) < 0)
 		output_no_memory();
 	scols_unref_table(table);
 }

@@ -38,8 +38,8 @@ void output_cell_bytes(struct libscols_line *line, size_t column, const void *da
 		       size_t size_bytes, size_t columns_max);
 /* Shows the cell in red where colours are in use (a terminal, no NO_COLOR). */
 void output_alarm(struct libscols_line *line, size_t column);
-/* Prints the table and frees it. */
-void output_table_end(struct libscols_table *table);
+/* Prints the table and frees it. Without lines it remarks @if_empty instead: an empty table has no heading either. */
+void output_table_end(struct libscols_table *table, const char *if_empty);
 
 /* Prints the document and frees it. NULL is out of memory. Returns enum status. */
 int output_json(json_t *document);
