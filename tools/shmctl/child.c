@@ -57,11 +57,7 @@ static void block_signals(sigset_t *ret_former)
 	sigprocmask(SIG_BLOCK, &set, ret_former);
 }
 
-/*
- * The input as an open file, read from its start. Not a pipe: nobody has to feed it while the program runs, and a
- * program that does not read its input costs nobody a SIGPIPE.
- */
-static int open_input(const void *input, size_t size_bytes)
+int child_input(const void *input, size_t size_bytes)
 {
 	const char *at = input;
 	int fd = memfd_create("payload", MFD_CLOEXEC);
@@ -159,21 +155,14 @@ static int start(char **program, int input_fd, const int report_fds[2], pid_t *r
 	return error;
 }
 
-int child_run(char **program, const void *input, size_t input_size_bytes, int *ret_wait_status)
+int child_run(char **program, int input_fd, int *ret_wait_status)
 {
-	int input_fd = open_input(input, input_size_bytes);
 	int report_fds[2], error, wait_status;
 	pid_t pid = 0;
 
-	if (input_fd < 0)
-		return input_fd;
-	if (pipe2(report_fds, O_CLOEXEC) != 0) {
-		error = -errno;
-		close(input_fd);
-		return error;
-	}
+	if (pipe2(report_fds, O_CLOEXEC) != 0)
+		return -errno;
 	error = start(program, input_fd, report_fds, &pid);
-	close(input_fd);
 	close(report_fds[1]);
 	if (!error) {
 		error = await_exec(report_fds[0]);

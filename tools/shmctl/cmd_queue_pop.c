@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* A signal that comes just before the library falls asleep is noticed after this long. */
 #define WAIT_SLICE_NS UINT64_C(200000000)
@@ -39,24 +40,21 @@ static int reserve(struct attached *attached, uint64_t wait_ns, struct coshm_tas
 	}
 }
 
-static int get_payload(struct coshm_queue *queue, const struct coshm_task *task, void **ret_data,
-		       size_t *ret_size_bytes)
+/* The payload as an open file, or a negative errno. */
+static int open_payload(struct coshm_queue *queue, const struct coshm_task *task)
 {
 	size_t size_bytes = task->payload_size_bytes;
 	void *data = malloc(size_bytes + 1);
-	int error = data ? coshm_queue_payload(queue, task, data, &size_bytes) : -ENOMEM;
+	int result = data ? coshm_queue_payload(queue, task, data, &size_bytes) : -ENOMEM;
 
-	if (error) {
-		free(data);
-		return error;
-	}
-	*ret_data = data;
-	*ret_size_bytes = size_bytes;
-	return 0;
+	if (!result)
+		result = child_input(data, size_bytes);
+	free(data);
+	return result;
 }
 
 /* The program never ran: that is no attempt. Returns the exit code. */
-static int give_back(struct attached *attached, const struct coshm_task *task, const char *program,
+static int give_back(struct attached *attached, const struct coshm_task *task, const char *subject,
 		     int error)
 {
 	int signal_number = child_caught_signal();
@@ -65,7 +63,7 @@ static int give_back(struct attached *attached, const struct coshm_task *task, c
 	attach_close(attached);
 	if (error == -EINTR && signal_number)
 		return STATUS_SIGNAL + signal_number;
-	errors_say(STATUS_FAILURE, program, strerror(-error),
+	errors_say(STATUS_FAILURE, subject, strerror(-error),
 		   release_error ? NULL
 				 : "the task went back to the queue, not counted as an attempt");
 	if (release_error)
@@ -103,14 +101,13 @@ static int settle(struct attached *attached, const struct coshm_task *task, int 
 
 static int work(struct attached *attached, char **program, const struct coshm_task *task)
 {
-	size_t size_bytes = 0;
+	int input_fd = open_payload(attached->queue, task);
 	int wait_status = 0, error;
-	void *payload = NULL;
 
-	error = get_payload(attached->queue, task, &payload, &size_bytes);
-	if (!error)
-		error = child_run(program, payload, size_bytes, &wait_status);
-	free(payload);
+	if (input_fd < 0)
+		return give_back(attached, task, attached->target.text, input_fd);
+	error = child_run(program, input_fd, &wait_status);
+	close(input_fd);
 	if (error)
 		return give_back(attached, task, program[0], error);
 	error = settle(attached, task, wait_status);
