@@ -105,7 +105,7 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		/*
 		 * The expected value is exactly one cycle behind, and no entry ever has the same cycle twice: a pusher
 		 * that slept here for a lap cannot overwrite a newer hint.
-		 * [R1] release, pairs [R2]; carries the record's word, which became takeable before the push
+		 * [R1] release, pairs [R2], [R5]; carries the record's word, which became takeable before the push
 		 */
 		if (coshm__a64_cas_release(
 			    entry, &seen, cycle << COSHM__HINT_INDEX_BITS | (index & INDEX_MASK))) {
