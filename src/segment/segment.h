@@ -121,8 +121,7 @@ struct coshm__process {
 	pthread_mutex_t reap;  /* one thread of a process reaps at a time */
 	pthread_mutex_t reserve[COSHM__SEGMENTS_MAX]; /* users of the member's reserve slot */
 	struct coshm__thread_shm *reserve_thread[COSHM__SEGMENTS_MAX];
-	struct coshm__a64
-		key[COSHM__SEGMENTS_MAX]; /* serial << 32 | member id; 0 not registered */
+	struct coshm__a64 key[COSHM__SEGMENTS_MAX]; /* serial << 32 | member id; 0 not registered */
 	uint32_t
 		urcu_works; /* 0 in a raw-clone child: liburcu still lists the parent's threads there */
 };

@@ -161,6 +161,7 @@ static int member_ensure(const void *token, uint32_t type)
 		error = 0;
 		if (!coshm__a64_load_relaxed(&coshm__process->key[segment->index])) {
 			segment->life_mapping = NULL; /* the parent's; not mapped here */
+			coshm__reap_progress_forget(segment);
 			error = coshm__member_register(segment);
 			if (!error)
 				coshm__objects_inherit(segment);
