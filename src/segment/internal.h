@@ -85,8 +85,6 @@ struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segmen
 /* In a fork child: what its parent has reaped so far counts for nothing, it may have been in the middle. */
 void coshm__reap_progress_forget(struct coshm__segment *segment);
 /* Finish what dead members left; 1 all done, 0 more to do. */
-/* In a fork child: a thread of the parent may have been in the middle of a pass, and is not here to go on. */
-/* Finish what dead members left; 1 all done, 0 more to do. UINT64_MAX also waits for another thread that does it. */
 int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped);
 
 static inline uint64_t coshm__member_word(uint64_t generation, uint64_t state)

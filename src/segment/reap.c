@@ -121,12 +121,6 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 	return 1;
 }
 
-void coshm__reap_progress_forget(struct coshm__segment *segment)
-{
-	memset(segment->reap_progress, 0,
-	       segment->member_count_max * sizeof(struct coshm__reap_progress));
-}
-
 int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped)
 {
 	struct coshm__segment *segment = op->segment;
@@ -141,10 +135,6 @@ int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped)
 	} else {
 		pthread_mutex_lock(&coshm__process->reap);
 	}
-	/* In passing, one thread is enough. Who asked for all of it must not return before it is done. */
-	if (budget == UINT64_MAX)
-	else if (pthread_mutex_trylock(&coshm__process->reap))
-		return 1;
 	for (uint32_t slot = 0; slot < high && slot < segment->member_count_max; slot++) {
 		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 
