@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* A member that is killed or stopped while it creates, opens, closes or removes an object. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "crash/support/walker.h"
+#include "segment/internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PLANS (sizeof(plans) / sizeof(plans[0]))
+
+static int act_create(struct crash_world *world)
+{
+	void *token;
+
+	/* An entry to tidy, and this process is a member already. */
+	CRASH_NEED(toy_create(world->segment, "gone", 0, 1, &token) == 0);
+	CRASH_NEED(toy_close(token) == 0);
+	CRASH_NEED(coshm_object_remove(world->segment, "gone") == 0);
+	crash_arm(world);
+	CRASH_NEED(toy_create(world->segment, "x", COSHM_CREATE_OR_OPEN, 5, &token) == 0);
+	CRASH_NEED(toy_peek(token)->payload.value == 5);
+	CRASH_NEED(toy_close(token) == 0);
+	return 0;
+}
+
+static int act_grow(struct crash_world *world)
+{
+	void *token;
+
+	crash_arm(world);
+	CRASH_NEED(toy_create_sized(world->segment, "x", 2 << 20, &token) == 0);
+	CRASH_NEED(toy_close(token) == 0);
+	return 0;
+}
+
+static int act_remove(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(toy_create(world->segment, "x", 0, 5, &token) == 0);
+	crash_arm(world);
+	CRASH_NEED(coshm_object_remove(world->segment, "x") == 0);
+	CRASH_NEED(toy_peek(token)->payload.value == 5);
+	CRASH_NEED(toy_peek(token)->removed.value == 1);
+	CRASH_NEED(toy_close(token) == 0);
+	return 0;
+}
+
+/* Remove has released the lock, but has not told the object's sleepers yet. */
+static int act_remove_and_release(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(toy_create(world->segment, "x", 0, 5, &token) == 0);
+	CRASH_NEED(toy_close(token) == 0);
+	crash_arm(world);
+	CRASH_NEED(coshm_object_remove(world->segment, "x") == 0);
+	return 0;
+}
+
+static int x_can_be_made_and_removed(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(toy_create(world->segment, "x", COSHM_CREATE_OR_OPEN, 5, &token) == 0);
+	CRASH_NEED(toy_peek(token)->magic.value != 0);
+	CRASH_NEED(toy_close(token) == 0);
+	CRASH_NEED(coshm_object_remove(world->segment, "x") == 0);
+	CRASH_NEED(toy_open(world->segment, "x", &token) == -ENOENT);
+	CRASH_NEED(toy_create_sized(world->segment, "x", 3 << 20, &token) == 0);
+	CRASH_NEED(toy_close(token) == 0);
+	CRASH_NEED(coshm_object_remove(world->segment, "x") == 0);
+	return 0;
+}
+
+static int what_is_there_can_be_opened(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(toy_open(world->segment, "toy", &token) == 0);
+	CRASH_NEED(toy_close(token) == 0);
+	return 0;
+}
+
+/* The stopped one holds the directory's lock. */
+static int others_under_the_lock(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(what_is_there_can_be_opened(world) == 0);
+	if (world->signal == SIGKILL)
+		return x_can_be_made_and_removed(world);
+	CRASH_NEED(toy_create(world->segment, "y", 0, 1, &token) == -EAGAIN);
+	CRASH_NEED(coshm_object_remove(world->segment, "peers") == -EAGAIN);
+	return 0;
+}
+
+/* The stopped one has an entry BUILDING, without the lock. */
+static int others_while_building(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(what_is_there_can_be_opened(world) == 0);
+	if (world->signal == SIGKILL)
+		return x_can_be_made_and_removed(world);
+	CRASH_NEED(toy_open(world->segment, "x", &token) == -ENOENT);
+	CRASH_NEED(toy_create(world->segment, "x", 0, 1, &token) == -EAGAIN);
+	CRASH_NEED(coshm_object_remove(world->segment, "x") == -ENOENT);
+	CRASH_NEED(toy_create(world->segment, "y", 0, 1, &token) == 0);
+	CRASH_NEED(toy_close(token) == 0);
+	return 0;
+}
+
+static int others_when_it_is_there(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(toy_open(world->segment, "x", &token) == 0);
+	CRASH_NEED(toy_peek(token)->payload.value == 5);
+	CRASH_NEED(toy_close(token) == 0);
+	if (world->signal == SIGKILL)
+		return x_can_be_made_and_removed(world);
+	return 0;
+}
+
+static int others_after_removal(struct crash_world *world)
+{
+	void *token;
+
+	CRASH_NEED(toy_open(world->segment, "x", &token) == -ENOENT);
+	CRASH_NEED(coshm_object_remove(world->segment, "x") ==
+		   (world->signal == SIGKILL ? -ENOENT : -EAGAIN));
+	return 0;
+}
+
+static void *reborn;
+
+/* The entry and the memory of the removed one go to a new one, which must not hear of the old one's end. */
+static int others_reuse_the_entry(struct crash_world *world)
+{
+	CRASH_NEED(toy_create(world->segment, "reborn", 0, 6, &reborn) == 0);
+	return 0;
+}
+
+static int reborn_is_not_removed(struct crash_world *world)
+{
+	(void)world;
+	CRASH_NEED(toy_peek(reborn)->payload.value == 6);
+	CRASH_NEED(toy_peek(reborn)->removed.value == 0);
+	CRASH_NEED(toy_close(reborn) == 0);
+	return 0;
+}
+
+#define PLAN(row, action, check)                                             \
+	{                                                                    \
+		.point = COSHM__CRASH_##row, .act = action, .others = check, \
+		.finally = x_can_be_made_and_removed                         \
+	}
+
+static const struct crash_plan plans[] = {
+	PLAN(DIRECTORY_TIDIED, act_create, others_under_the_lock),
+	PLAN(DIRECTORY_GROWN, act_grow, others_under_the_lock),
+	PLAN(DIRECTORY_COMMITTED, act_grow, others_under_the_lock),
+	PLAN(DIRECTORY_TOUCHED, act_create, others_under_the_lock),
+	PLAN(DIRECTORY_BUILDING, act_create, others_under_the_lock),
+	PLAN(DIRECTORY_INITIALISED, act_create, others_while_building),
+	PLAN(DIRECTORY_LIVE, act_create, others_when_it_is_there),
+	PLAN(DIRECTORY_OPEN_BIT, act_create, others_when_it_is_there),
+	PLAN(DIRECTORY_CLOSED_BIT, act_create, others_when_it_is_there),
+	PLAN(DIRECTORY_REMOVED, act_remove, others_after_removal),
+	{.point = COSHM__CRASH_RLOCK_RELEASED,
+	 .act = act_remove_and_release,
+	 .others = others_reuse_the_entry,
+	 .finally = reborn_is_not_removed},
+};
+
+static void every_row_has_a_plan(void **state)
+{
+	(void)state;
+	assert_int_equal(crash_rows_without_plan("DIRECTORY_", plans, PLANS), 0);
+}
+
+static void nobody_trips_over_a_death_or_a_stop_at_any_row(void **state)
+{
+	(void)state;
+	assert_int_equal(crash_walk(plans, PLANS), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_row_has_a_plan),
+		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
+	};
+
+	return cmocka_run_group_tests_name("crash: directory", tests, NULL, NULL);
+}
