@@ -313,7 +313,8 @@ static void item_that_is_moved_keeps_value_version_and_expiry(void **state)
 
 		/* Live and dead side by side, so that cleaning has to move something. */
 		snprintf(key, sizeof(key), "beside %d", i % 2 ? 0 : i % 1000);
-		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0), 0);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
 		assert_int_equal(coshm_cache_incr(cache, "n", 1, 1, 0, 0, &number), 0);
 		assert_int_equal(number, 6 + i);
 	}

@@ -92,8 +92,7 @@ static int copy_once(const struct coshm__cache *cache, const struct coshm__a64 *
 	memset(copy, 0, sizeof(*copy));
 	memset(&large, 0, sizeof(large));
 	if (!word || page >= cache->page_count ||
-	    offset + sizeof(struct coshm__cache_item_shm) + sizeof(struct coshm__cache_large_shm) >
-		    cache->page_bytes)
+	    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
 		return 0;
 	generation = page_generation(cache, page);
 	if (!coshm__cache_same(coshm__cache_slot_load(slot), word))
