@@ -16,14 +16,14 @@
 #include "grip.h"
 
 /* how long one hunt for a kind of holding may take before whoever is there dies instead */
-#define HUNT_NS_MAX (150 * DEMO_NS_PER_MS)
+#define HUNT_NS_MAX (250 * DEMO_NS_PER_MS)
 
 /* how long a worker may run towards a place; queue workers come by every 5 to 50 ms */
 #define RUN_NS_MAX (60 * DEMO_NS_PER_MS)
 
-/* how long it may be moved on by single steps, from the start of a function to where it holds what
- * we look for; some 1000 instructions */
-#define STEP_NS_MAX (60 * DEMO_NS_PER_MS)
+/* how long it may be moved on by single steps; a function that holds what we look for does so after
+ * some 1000 instructions, which is a few ms where ptrace is fast */
+#define STEP_NS_MAX (150 * DEMO_NS_PER_MS)
 
 /* a look costs as much as several steps, and a holding lasts for more instructions than these */
 #define STEPS_PER_LOOK 8
@@ -124,6 +124,8 @@ static bool step_to(struct killer *killer, struct demo_grip *grip, enum demo_hol
 		if (seen > 0 || i % STEPS_PER_LOOK == 0) {
 			*sight = look_at(killer, grip->pid);
 			seen = has_kind(sight, kind) ? seen + 1 : 0;
+			if (seen == 0 && demo_grip_has_left(grip))
+				return false; /* it needed none this time: a miss, a full queue */
 		}
 		if (seen == wanted)
 			return true;
