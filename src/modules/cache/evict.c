@@ -85,8 +85,8 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	 * What was left over when it was sealed is no reason to clean: a page that holds one item of two thirds of its
 	 * size would look no better afterwards, for ever. Only who must not drop anything tries, if it is most of it.
 	 */
-	if (used > cache->page_bytes || dead > used)
-		dead = cache->page_bytes;
+	if (used > cache->page_bytes || dead >= used)
+		dead = cache->page_bytes; /* nothing in it lives: it costs no copy, however little was used of it */
 	else if (used < cache->page_bytes / 2 && cache->policy == COSHM_CACHE_NONE)
 		dead += cache->page_bytes - used;
 	survey->dead_bytes += dead;
@@ -490,8 +490,13 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			best = survey.free;
 			deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 		}
-		/* A barrier for a batch; earlier only if what is left is needed to move survivors. */
-		if (survey.limbo >= cache->limbo_batch || (survey.limbo > 0 && survey.free <= keep))
+		/*
+		 * A barrier for a batch; earlier only if what is left is needed to move survivors, or if what waits is
+		 * enough: nothing more must go then.
+		 */
+		if (survey.limbo >= cache->limbo_batch ||
+		    (survey.limbo > 0 &&
+		     (survey.free <= keep || survey.free + survey.limbo >= keep + pages)))
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress)
 			progress = evict_one(op, cache, &survey, &need, &avoid, &stubborn);

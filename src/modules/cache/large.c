@@ -234,8 +234,9 @@ int coshm__cache_group_take(struct coshm__op *op, struct coshm__cache *cache,
 	}
 	while (group->page_count < count) {
 		error = coshm__cache_page_take(
-			cache, op->member_id * 7, cache->spare_pages, COSHM__CACHE_PAGE_BUILD, me,
-			&group->pages[group->page_count], &group->words[group->page_count]);
+			cache, op->member_id * 7, coshm__cache_keep(cache, replaces),
+			COSHM__CACHE_PAGE_BUILD, me, &group->pages[group->page_count],
+			&group->words[group->page_count]);
 		if (!error) {
 			COSHM__CRASH_POINT(cache_chunk_taken);
 			group->page_count++;
