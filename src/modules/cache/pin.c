@@ -103,7 +103,6 @@ int coshm_cache_pin(struct coshm_cache *token, const void *key, size_t key_size_
 		return result;
 	cache = op.handle->local;
 	now_ns = coshm__now_coarse_ns(op.segment);
-	coshm__tick(&op, now_ns);
 	hash = coshm__cache_hash(cache, key, key_size_bytes);
 	memset(&view, 0, sizeof(view));
 	if (coshm__cache_find(&op, cache, hash, key, key_size_bytes, &place)) {
