@@ -28,6 +28,7 @@ void coshm__handles_quiesce(void);
 /* file.c - finding, opening and judging the file */
 int coshm__path_of(const char *name, char path[256]);
 int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, int *ret_fd);
+int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
 int coshm__boot_id(uint8_t ret_boot_id[16]);

@@ -122,7 +122,7 @@ void coshm__handles_quiesce(void)
 	 */
 	if (coshm__process->urcu_works)
 		urcu_bp_synchronize_rcu();
-#if defined(__SANITIZE_THREAD__)
+#if defined(COSHM__THREAD_SANITIZER)
 	void __tsan_acquire(void *);
 	__tsan_acquire(&coshm__handles);
 #endif
