@@ -45,9 +45,9 @@ struct coshm_segment_config {
 	uint32_t group_id; /* group of the file if group_id_set is 1 */
 	uint32_t group_id_set;
 	uint32_t
-		member_count_max; /* processes that may be attached at once; default 256, at most 1024 */
+		member_count_max; /* processes that may be attached at once; default 256, at most 1023 */
 	uint32_t
-		thread_count_max; /* threads of all members; default 4 x member_count_max, at most 8192 */
+		thread_count_max; /* threads of all members; default 4 x member_count_max, at most 8191 */
 	uint32_t flags;		  /* COSHM_SEGMENT_FENCED */
 	uint32_t reserved;
 };
@@ -90,7 +90,7 @@ struct coshm_segment_info {
 
 /*
  * coshm_segment_create - make a segment and attach to it
- * @name         "shop" is /dev/shm/shop; a name with a slash is a path (tmpfs, ext4, xfs or btrfs)
+ * @name         "shop" is /dev/shm/shop; a name with a slash is a path (tmpfs, ext4 or xfs)
  * @config       read, not kept
  * @flags        COSHM_CREATE_OR_OPEN: attach if it is there already
  * @ret_segment  the handle
@@ -132,8 +132,8 @@ int coshm_segment_detach(struct coshm_segment *segment);
  *
  * As with unlink(2), members go on with what they have mapped; nobody can attach any more, and opening further
  * objects answers -ESTALE.
- * Safety    MT MP KILL
- * Returns   0; -ENOENT; -EACCES; -EPERM
+ * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator
+ * Returns   0; -ENOENT; -EACCES; -EPERM; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator is stopped)
  */
 COSHM_CHECK_RESULT int coshm_segment_unlink(const char *name);
 

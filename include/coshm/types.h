@@ -89,8 +89,8 @@ enum coshm_log_level {
 
 /*
  * coshm_set_log - hear the details of failures and repairs
- * @log      called in the thread whose call has something to say, with no lock held; must not call back into coshm.
- *           NULL (the start) is silence: the library itself never prints.
+ * @log      called in the thread whose call has something to say, maybe inside of locks of this process: it must be
+ *           short, and must neither call coshm nor fork. NULL (the start) is silence: the library itself never prints.
  * @context  passed through
  * @level    the highest coshm_log_level to hear
  *

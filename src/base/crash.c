@@ -11,7 +11,6 @@ const struct coshm__crash_row coshm__crash_rows[COSHM__CRASH_COUNT] = {
 #include "base/atomic.h"
 
 #include <signal.h>
-#include <unistd.h>
 
 /* Kept apart from what is under test: relaxed, so that arming orders nothing for it. */
 static struct coshm__a64 reached[COSHM__CRASH_COUNT];
@@ -29,8 +28,9 @@ void coshm__crash_reached(enum coshm__crash_point point)
 {
 	uint64_t count = coshm__a64_fetch_add_relaxed(&reached[point], 1) + 1;
 
+	/* raise: aimed at this thread, which so takes it before the next instruction of the caller */
 	if (count == coshm__a64_load_relaxed(&armed_at[point]))
-		kill(getpid(), armed_signal[point]);
+		raise(armed_signal[point]);
 }
 
 uint64_t coshm__crash_reach_count(enum coshm__crash_point point)

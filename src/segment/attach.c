@@ -66,12 +66,13 @@ static int config_check(const struct coshm_segment_config *callers,
 		return coshm__fail(-EINVAL,
 				   "mode 0%o: only permissions of owner and group are allowed",
 				   config->mode);
-	if (config->member_count_max < 2 || config->member_count_max > COSHM__MEMBERS_LIMIT ||
+	/* One of each more is made, for rescuers. */
+	if (config->member_count_max >= COSHM__MEMBERS_LIMIT ||
 	    config->thread_count_max < config->member_count_max ||
-	    config->thread_count_max > COSHM__THREADS_LIMIT)
+	    config->thread_count_max >= COSHM__THREADS_LIMIT)
 		return coshm__fail(-EINVAL,
-				   "member_count_max is 2 to %u, thread_count_max from there to %u",
-				   COSHM__MEMBERS_LIMIT, COSHM__THREADS_LIMIT);
+				   "member_count_max is 1 to %u, thread_count_max from there to %u",
+				   COSHM__MEMBERS_LIMIT - 1, COSHM__THREADS_LIMIT - 1);
 	if (config->flags & ~(uint32_t)COSHM_SEGMENT_FENCED)
 		return coshm__fail(-EINVAL, "unknown segment flags");
 	return 0;
@@ -93,7 +94,7 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 {
 	int error;
 
-	coshm__layout_fill(header, config->member_count_max, config->thread_count_max);
+	coshm__layout_fill(header, config->member_count_max + 1, config->thread_count_max + 1);
 	if (header->objects_offset > config->size_bytes)
 		return coshm__fail(-EINVAL,
 				   "size_bytes is too small: %u members and %u threads take %llu "
@@ -258,7 +259,7 @@ static void segment_free(struct coshm__segment *segment)
 {
 	if (segment->base)
 		munmap(segment->base, segment->size_max_bytes);
-	if (segment->fd >= 0 && (!segment->base || coshm__is_segments_file(segment, segment->fd)))
+	if (segment->fd >= 0)
 		close(segment->fd);
 	free(segment->reap_progress);
 	free(segment);
@@ -321,6 +322,9 @@ static int segment_map(struct coshm__segment *segment, const struct coshm__heade
 	madvise(base, header->size_max_bytes, MADV_DONTDUMP);
 	segment->base = base;
 	segment->size_max_bytes = header->size_max_bytes;
+	coshm__a64_store_relaxed(&segment->usable_bytes,
+				 coshm__a64_load_relaxed(&header->committed_bytes));
+	segment->objects_offset = header->objects_offset;
 	segment->member_count_max = header->member_count_max;
 	segment->thread_count_max = header->thread_count_max;
 	segment->header = base;
@@ -380,6 +384,10 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 	segment->read_only = (flags & COSHM_ATTACH_READ_ONLY) != 0;
 	snprintf(segment->path, sizeof(segment->path), "%s", path);
 	error = header_read(fd, path, &header);
+	if (!error && header.feature_read_only && !segment->read_only)
+		error = coshm__fail(-EPROTONOSUPPORT,
+				    "%s uses features %llx that this library can only read", path,
+				    (unsigned long long)header.feature_read_only);
 	if (!error)
 		error = segment_place(segment);
 	placed = !error;
@@ -399,7 +407,7 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 		segment_free(segment);
 		return error;
 	}
-	/* [G4] release, pairs the acquire in thread_exits; carries the segment's fields */
+	/* [G4] release, pairs [G5]; carries the segment's fields */
 	atomic_store_explicit(&coshm__segments[segment->index], segment, memory_order_release);
 	*ret = segment;
 	return 0;
@@ -407,7 +415,10 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 
 static void segment_drop(struct coshm__segment *segment)
 {
-	atomic_store_explicit(&coshm__segments[segment->index], NULL, memory_order_release);
+	int close_it, fd;
+
+	/* relaxed: the grace period orders what follows */
+	atomic_store_explicit(&coshm__segments[segment->index], NULL, memory_order_relaxed);
 	coshm__process_unlock();
 	coshm__handles_quiesce();
 	coshm__process_lock();
@@ -415,6 +426,13 @@ static void segment_drop(struct coshm__segment *segment)
 	if (!segment->read_only)
 		coshm__member_leave(segment);
 	index_used[segment->index] = 0;
+	/* If the number is the application's now, it is not ours to close. */
+	fd = coshm__segment_fd(segment, &close_it);
+	if (close_it) {
+		if (fd >= 0)
+			close(fd);
+		segment->fd = -1;
+	}
 	segment_free(segment);
 }
 
@@ -556,48 +574,57 @@ int coshm_segment_detach(struct coshm_segment *token)
 	return 0;
 }
 
-/*
- * Under the init lock and only while the name is still this file's, as creators do: an unlinker that is stopped between
- * the mark and the unlink must not remove the next segment of that name when it goes on.
- */
-static int unlink_once(const char *path, int fd)
+static int state_write(int fd, uint32_t state)
 {
-	const uint32_t removed = COSHM__SEGMENT_REMOVED;
+	return write_at(fd, &state, sizeof(state),
+			(off_t)offsetof(struct coshm__header_shm, state));
+}
+
+/* The init lock keeps the name from being given to another file between the look and the unlink. -EAGAIN: it was */
+static int unlink_once(const char *path)
+{
 	struct coshm__header_shm header;
-	int error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+	int fd, error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
 
 	if (error)
-		return coshm__fail(error, "%s: another process is creating or removing it", path);
-	if (!is_named(fd, path))
+		return error;
+	error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+	if (error) {
+		close(fd);
+		return coshm__fail(error, "%s: another process has been creating it for 5 s", path);
+	}
+	if (!is_named(fd, path)) {
+		close(fd);
 		return -EAGAIN;
+	}
 	/* A file that is no segment is not ours to remove. One of another layout, or half made, is. */
 	if (pread(fd, &header, 64, 0) != 64 || header.magic != COSHM__MAGIC)
-		return coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);
-	error = write_at(fd, &removed, sizeof(removed),
-			 (off_t)offsetof(struct coshm__header_shm, state));
-	if (error)
-		return error;
+		error = coshm__fail(-EUCLEAN, "%s is not a coshm segment: left alone", path);
+	else
+		error = state_write(fd, COSHM__SEGMENT_REMOVED);
 	COSHM__CRASH_POINT(SEGMENT_REMOVED);
-	return unlink(path) ? coshm__fail(-errno, "%s: %s", path, strerror(errno)) : 0;
+	if (!error && unlink(path) && errno != ENOENT) {
+		error = coshm__fail(-errno, "%s: %s", path, strerror(errno));
+		/* It may be written and yet not be removed from its folder: then it stays what it was. */
+		state_write(fd, coshm__a32_load_relaxed(&header.state));
+	}
+	close(fd);
+	return error;
 }
 
 int coshm_segment_unlink(const char *name)
 {
 	char path[256];
-	int error, fd, saved_errno = errno;
+	int error, saved_errno = errno;
 
 	error = coshm__process_initialise();
 	if (!error)
 		error = coshm__path_of(name, path);
 	if (!error) {
-		/* As in coshm_segment_create. */
+		/* As in creation. */
 		coshm__process_lock();
 		for (int tries = 0; tries < 16; tries++) {
-			error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
-			if (!error) {
-				error = unlink_once(path, fd);
-				close(fd);
-			}
+			error = unlink_once(path);
 			if (error != -EAGAIN)
 				break;
 		}
@@ -607,16 +634,39 @@ int coshm_segment_unlink(const char *name)
 	return error;
 }
 
-void *coshm__segment_at(const struct coshm__segment *segment, uint64_t offset_bytes,
-			uint64_t size_bytes)
+/* How far may be touched without SIGBUS? As far as both the header and the file's size say. */
+static uint64_t usable_refresh(struct coshm__segment *segment)
 {
 	/* relaxed: it only grows, and memory below any value ever read is there */
-	uint64_t committed = coshm__a64_load_relaxed(&segment->header->committed_bytes);
+	uint64_t usable = coshm__a64_load_relaxed(&segment->header->committed_bytes);
+	int saved_errno = errno, close_it, fd = coshm__segment_fd(segment, &close_it);
+	struct stat status;
 
-	if (committed > segment->size_max_bytes)
-		committed = segment->size_max_bytes;
-	if (offset_bytes % 8 != 0 || offset_bytes > committed ||
-	    size_bytes > committed - offset_bytes)
+	if (usable > segment->size_max_bytes)
+		usable = segment->size_max_bytes;
+	if (fd < 0 || fstat(fd, &status))
+		usable = 0;
+	else if (usable > (uint64_t)status.st_size)
+		usable = (uint64_t)status.st_size;
+	if (close_it && fd >= 0)
+		close(fd);
+	errno = saved_errno;
+	/* relaxed: as above; a smaller value of a slower thread costs one more look */
+	if (usable > coshm__a64_load_relaxed(&segment->usable_bytes))
+		coshm__a64_store_relaxed(&segment->usable_bytes, usable);
+	return usable;
+}
+
+void *coshm__segment_at(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes)
+{
+	/* relaxed: as above */
+	uint64_t usable = coshm__a64_load_relaxed(&segment->usable_bytes);
+
+	if (offset_bytes % 8 != 0 || size_bytes > segment->size_max_bytes ||
+	    offset_bytes > segment->size_max_bytes - size_bytes)
+		return NULL;
+	if (offset_bytes + size_bytes > usable &&
+	    offset_bytes + size_bytes > usable_refresh(segment))
 		return NULL;
 	return segment->base + offset_bytes;
 }

@@ -61,6 +61,7 @@ int coshm__path_of(const char *name, char path[256])
 	return length < 256 ? 0 : -ENAMETOOLONG;
 }
 
+/* File systems on which memory that was allocated stays writable. Copy-on-write ones (btrfs) may run full on any store. */
 static int judge_file_system(const char *path, int fd)
 {
 	struct statfs status;
@@ -71,7 +72,6 @@ static int judge_file_system(const char *path, int fd)
 	case TMPFS_MAGIC:
 	case EXT4_SUPER_MAGIC:
 	case XFS_SUPER_MAGIC:
-	case BTRFS_SUPER_MAGIC:
 		return 0;
 	}
 	return coshm__fail(-EMEDIUMTYPE, "%s: file system type 0x%lx cannot carry a segment", path,
@@ -168,13 +168,6 @@ int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes)
 		from_bytes += chunk;
 	}
 	return 0;
-}
-
-int coshm__is_tmpfs(int fd)
-{
-	struct statfs status;
-
-	return fstatfs(fd, &status) == 0 && (unsigned long)status.f_type == TMPFS_MAGIC;
 }
 
 /* Zeros where /proc is not mounted. */

@@ -24,12 +24,21 @@ void coshm__finding(struct coshm__findings *findings, int level, const char *whe
 	findings->report(findings->context, level, where, text);
 }
 
+/* What comes out of a segment may be damaged, and goes to terminals and into JSON. */
+static void make_printable(char *text, size_t size_bytes)
+{
+	text[size_bytes - 1] = '\0';
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~' || *text == '"' || *text == '\\')
+			*text = '?';
+}
+
 /* 1 copied; 0 no object there, or it changed meanwhile */
 static int object_copy(struct coshm__segment *segment, uint32_t index,
 		       struct coshm_object_info *info)
 {
 	struct coshm__entry_shm *entry = &segment->entries[index];
-	uint64_t word = coshm__a64_load_acquire(&entry->word);
+	uint64_t word = coshm__a64_load_acquire(&entry->word); /* [D2] */
 	uint64_t name[COSHM_NAME_SIZE_BYTES / 8];
 
 	if (coshm__entry_state_of(word) != COSHM__ENTRY_LIVE &&
@@ -39,7 +48,7 @@ static int object_copy(struct coshm__segment *segment, uint32_t index,
 	for (unsigned int i = 0; i < COSHM_NAME_SIZE_BYTES / 8; i++)
 		name[i] = coshm__a64_load_relaxed(&entry->name[i]);
 	memcpy(info->name, name, sizeof(name));
-	info->name[COSHM_NAME_SIZE_BYTES - 1] = '\0';
+	make_printable(info->name, sizeof(info->name));
 	info->type = (uint32_t)coshm__a64_load_relaxed(&entry->type);
 	info->index = index;
 	info->offset_bytes = coshm__a64_load_relaxed(&entry->offset_bytes);
@@ -79,7 +88,9 @@ static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
 		uint64_t offset = coshm__a64_load_relaxed(&thread->lock_offset[i]);
 		struct coshm__rlock_shm *lock =
-			offset ? coshm__segment_at(segment, offset, sizeof(*lock)) : NULL;
+			offset & COSHM__LOCK_IS_HELD
+				? coshm__segment_at(segment, --offset, sizeof(*lock))
+				: NULL;
 
 		if (!lock || coshm__rlock_owner(lock) != member_id)
 			continue;
@@ -99,11 +110,12 @@ static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm
 static void threads_count(struct coshm__segment *segment, uint32_t member_id,
 			  struct coshm_member_info *info)
 {
-	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water);
+	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water); /* [T5] */
 
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
 		struct coshm__thread_shm *thread = &segment->threads[i];
 
+		/* [T2] */
 		if (coshm__a32_load_acquire(&thread->owner) != member_id)
 			continue;
 		info->thread_count++;
@@ -120,7 +132,7 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 		       struct coshm_member_info *info)
 {
 	struct coshm__member_shm *member = &segment->members[slot];
-	uint64_t word = coshm__a64_load_acquire(&member->word), command[2];
+	uint64_t word = coshm__a64_load_acquire(&member->word), command[2]; /* [M2] */
 	uint32_t id = coshm__member_id(slot, word);
 
 	if ((word & 3) == COSHM__MEMBER_FREE)
@@ -133,7 +145,7 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 	command[0] = coshm__a64_load_relaxed(&member->command[0]);
 	command[1] = coshm__a64_load_relaxed(&member->command[1]);
 	memcpy(info->command, command, sizeof(info->command));
-	info->command[sizeof(info->command) - 1] = '\0';
+	make_printable(info->command, sizeof(info->command));
 	info->state = coshm__member_is_dead(segment, id) ? COSHM_MEMBER_DEAD : COSHM_MEMBER_ALIVE;
 	threads_count(segment, id, info);
 	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
@@ -147,7 +159,7 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 		if (view && view->object_type->holdings)
 			view->object_type->holdings(view, id, info);
 	}
-	word = coshm__a64_load_acquire(&member->word);
+	word = coshm__a64_load_acquire(&member->word); /* [M2] */
 	return coshm__member_id(slot, word) == id && (word & 3) != COSHM__MEMBER_FREE;
 }
 
@@ -166,7 +178,8 @@ int coshm_inspect_members(struct coshm_segment *token,
 		if (error)
 			break;
 		end = slot >= op.segment->member_count_max ||
-		      slot >= coshm__a32_load_acquire(&op.segment->header->member_high_water);
+		      slot >= coshm__a32_load_acquire(
+				      &op.segment->header->member_high_water); /* [M7] */
 		if (!end)
 			found = member_copy(op.segment, slot, &info);
 		coshm__op_end(&op);
@@ -214,7 +227,7 @@ int coshm_inspect_member(struct coshm_segment *token, uint32_t pid,
 static void verify_members(struct coshm__segment *segment, struct coshm__findings *findings)
 {
 	for (uint32_t slot = 0; slot < segment->member_count_max; slot++) {
-		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word);
+		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 
 		if ((word & 3) == 3 || word >> 2 >= UINT64_C(1) << COSHM__MEMBER_GENERATION_BITS)
 			coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/members",
@@ -232,7 +245,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 			 struct coshm__findings *findings)
 {
 	struct coshm__entry_shm *entry = &segment->entries[index];
-	uint64_t word = coshm__a64_load_acquire(&entry->word);
+	uint64_t word = coshm__a64_load_acquire(&entry->word); /* [D2] */
 	uint64_t state = coshm__entry_state_of(word);
 	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
 	uint64_t size = coshm__a64_load_relaxed(&entry->size_bytes);
@@ -251,7 +264,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 				       "entry %u was never finished by its creator", index);
 		return;
 	}
-	if (offset % COSHM__PAGE_BYTES || offset < segment->header->objects_offset ||
+	if (offset % COSHM__PAGE_BYTES || offset < segment->objects_offset ||
 	    !coshm__segment_at(segment, offset, size)) {
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/directory",
 			       "entry %u lies outside of the segment", index);
@@ -260,7 +273,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 	for (uint32_t other = index + 1; other < COSHM__ENTRY_COUNT; other++) {
 		struct coshm__entry_shm *second = &segment->entries[other];
 		uint64_t start = coshm__a64_load_relaxed(&second->offset_bytes);
-		uint64_t second_word = coshm__a64_load_acquire(&second->word);
+		uint64_t second_word = coshm__a64_load_acquire(&second->word); /* [D2] */
 
 		if (coshm__entry_state_of(second_word) < COSHM__ENTRY_LIVE ||
 		    coshm__entry_state_of(second_word) > COSHM__ENTRY_REMOVED ||
@@ -268,7 +281,9 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 		    offset >= start + coshm__a64_load_relaxed(&second->size_bytes))
 			continue;
 		/* A live pool may have reused one meanwhile: only if both stay, they overlap. */
+		/* [D2] */
 		if (coshm__a64_load_acquire(&entry->word) == word &&
+		    /* [D2] */
 		    coshm__a64_load_acquire(&second->word) == second_word)
 			coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/directory",
 				       "entries %u and %u overlap", index, other);
@@ -331,16 +346,11 @@ int coshm_inspect_verify(struct coshm_segment *token, const char *object,
 	return 0;
 }
 
-int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *ret_info)
+void coshm__segment_describe(const struct coshm__segment *segment,
+			     struct coshm_segment_info *ret_info)
 {
 	struct coshm_segment_info info = {0};
-	struct coshm__segment *segment;
-	struct coshm__op op;
-	int error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
 
-	if (error)
-		return error;
-	segment = op.segment;
 	snprintf(info.path, sizeof(info.path), "%s", segment->path);
 	memcpy(info.uuid, segment->header->uuid, sizeof(info.uuid));
 	info.layout_version = segment->header->layout_version;
@@ -348,29 +358,41 @@ int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *r
 	info.flags = segment->header->flags;
 	info.size_bytes = coshm__a64_load_relaxed(&segment->header->committed_bytes);
 	info.size_max_bytes = segment->size_max_bytes;
-	info.used_bytes = segment->header->objects_offset;
+	info.used_bytes = segment->objects_offset;
 	info.created_at_ns = segment->header->created_at_ns;
 	info.created_realtime_ns = segment->header->created_realtime_ns;
 	info.now_ns = coshm__now_ns(segment);
 	info.creator_pid = segment->header->creator_pid;
-	info.member_count_max = segment->member_count_max;
-	info.thread_count_max = segment->thread_count_max;
+	/* One of each is the rescuer's. */
+	info.member_count_max = segment->member_count_max - 1;
+	info.thread_count_max = segment->thread_count_max - 1;
 	info.thread_high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
 	info.object_count_max = COSHM__ENTRY_COUNT;
-	info.removed = coshm__a32_load_acquire(&segment->header->state) == COSHM__SEGMENT_REMOVED;
+	info.removed = coshm__a32_load_relaxed(&segment->header->state) == COSHM__SEGMENT_REMOVED;
 	for (uint32_t i = 0; i < segment->member_count_max; i++)
+		/* [M2] */
 		info.member_count += (coshm__a64_load_acquire(&segment->members[i].word) & 3) ==
 				     COSHM__MEMBER_ALIVE;
 	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
-		uint64_t state =
-			coshm__entry_state_of(coshm__a64_load_acquire(&segment->entries[i].word));
+		uint64_t state = coshm__entry_state_of(
+			coshm__a64_load_acquire(&segment->entries[i].word)); /* [D2] */
 
 		if (state == COSHM__ENTRY_FREE)
 			continue;
 		info.object_count += state == COSHM__ENTRY_LIVE;
 		info.used_bytes += coshm__a64_load_relaxed(&segment->entries[i].size_bytes);
 	}
-	coshm__op_end(&op);
 	*ret_info = info;
+}
+
+int coshm_segment_info(struct coshm_segment *token, struct coshm_segment_info *ret_info)
+{
+	struct coshm__op op;
+	int error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
+
+	if (error)
+		return error;
+	coshm__segment_describe(op.segment, ret_info);
+	coshm__op_end(&op);
 	return 0;
 }

@@ -32,7 +32,6 @@ int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
 int coshm__boot_id(uint8_t ret_boot_id[16]);
-int coshm__is_tmpfs(int fd);
 
 /* layout.c - sizes and offsets of the fixed part, and what must agree among members */
 uint64_t coshm__layout_fingerprint(void);
@@ -41,16 +40,35 @@ void coshm__layout_fill(struct coshm__header_shm *header, uint32_t member_count_
 /* Does the header describe this very layout? 0, -EPROTONOSUPPORT, -EUCLEAN, -ESTALE; -EINPROGRESS: being created */
 int coshm__layout_check(const struct coshm__header_shm *header, const char *path);
 
-/* member.c */
-/* The application may have closed the segment's descriptor and got its number for a file of its own. */
-int coshm__is_segments_file(const struct coshm__segment *segment, int fd);
-/* An open file description of its own: a descriptor to close, -EMFILE, -ENFILE or -ENOTCONN */
-int coshm__open_again(struct coshm__segment *segment, int flags);
+/*
+ * member.c
+ *
+ * The last member slot and the last thread slot are the rescuer's: when the dead have all the others, a newcomer
+ * enters by them, reaps, and moves to a slot that has become free.
+ */
+static inline uint32_t coshm__rescue_slot(const struct coshm__segment *segment)
+{
+	return segment->member_count_max - 1;
+}
+
+static inline int coshm__member_is_rescuer(const struct coshm__segment *segment, uint32_t member_id)
+{
+	return COSHM__MEMBER_SLOT_OF(member_id) == coshm__rescue_slot(segment);
+}
+
+/*
+ * A descriptor of the segment's file, negative if it is out of reach: the one that is kept, or a new one, then
+ * *ret_close is 1, if the application has closed that.
+ */
+int coshm__segment_fd(struct coshm__segment *segment, int *ret_close);
 int coshm__member_register(struct coshm__segment *segment);
 void coshm__member_leave(struct coshm__segment *segment);
 
 /* thread.c */
 struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id);
+/* The slot that only the rescue member may have. Its id must own that member slot. */
+struct coshm__thread_shm *coshm__thread_claim_rescue(struct coshm__segment *segment,
+						     uint32_t member_id);
 /* An operation without a handle, for the segment's own work. Ends with coshm__op_end. */
 int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segment);
 
@@ -65,9 +83,9 @@ void coshm__views_free(struct coshm__segment *segment);
 
 /* reap.c */
 struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segment *segment);
-/* In a fork child: a thread of the parent may have been in the middle of a pass, and is not here to go on. */
+/* In a fork child: what its parent has reaped so far counts for nothing, it may have been in the middle. */
 void coshm__reap_progress_forget(struct coshm__segment *segment);
-/* Finish what dead members left; 1 all done, 0 more to do. UINT64_MAX also waits for another thread that does it. */
+/* Finish what dead members left; 1 all done, 0 more to do. */
 int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped);
 
 static inline uint64_t coshm__member_word(uint64_t generation, uint64_t state)

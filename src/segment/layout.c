@@ -81,7 +81,7 @@ static int check_geometry(const struct coshm__header_shm *header)
 
 	memset(&expected, 0, sizeof(expected));
 	if (header->member_count_max < 2 || header->member_count_max > COSHM__MEMBERS_LIMIT ||
-	    header->thread_count_max < 1 || header->thread_count_max > COSHM__THREADS_LIMIT)
+	    header->thread_count_max < 2 || header->thread_count_max > COSHM__THREADS_LIMIT)
 		return -EUCLEAN;
 	coshm__layout_fill(&expected, header->member_count_max, header->thread_count_max);
 	if (header->entry_count != expected.entry_count ||
@@ -105,7 +105,7 @@ int coshm__layout_check(const struct coshm__header_shm *header, const char *path
 
 	if (header->magic != COSHM__MAGIC)
 		return coshm__fail(-EUCLEAN, "%s is not a coshm segment", path);
-	state = coshm__a32_load_acquire(&header->state);
+	state = coshm__a32_load_relaxed(&header->state); /* of a private copy */
 	if (state == COSHM__SEGMENT_BUILDING)
 		return -EINPROGRESS;
 	if (header->layout_version != COSHM__LAYOUT_VERSION)

@@ -22,6 +22,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define RESCUE_TRIES 100 /* of one millisecond, behind others that rescue */
+
+static uint64_t key_serial; /* under the process mutex; a fork child goes on counting */
+
 static int byte_lock(int fd, int command, uint32_t slot, short type, short *ret_type)
 {
 	struct flock range = {
@@ -38,7 +42,8 @@ static int byte_lock(int fd, int command, uint32_t slot, short type, short *ret_
 	return 0;
 }
 
-int coshm__is_segments_file(const struct coshm__segment *segment, int fd)
+/* The application may have closed our descriptor, and its number may be something else by now. */
+static int is_segments_file(const struct coshm__segment *segment, int fd)
 {
 	struct stat status;
 
@@ -46,25 +51,33 @@ int coshm__is_segments_file(const struct coshm__segment *segment, int fd)
 	       (uint64_t)status.st_ino == segment->inode;
 }
 
-/* Through the descriptor that is kept, else by name. */
-int coshm__open_again(struct coshm__segment *segment, int flags)
+/* An open file description of its own: through the descriptor that is kept, else by name. */
+static int open_again(struct coshm__segment *segment, int flags)
 {
 	char link[32];
 	int fd = -1;
 
-	if (segment->fd >= 0 && coshm__is_segments_file(segment, segment->fd)) {
+	flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+	if (segment->fd >= 0 && is_segments_file(segment, segment->fd)) {
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", segment->fd);
-		fd = open(link, flags | O_CLOEXEC);
+		fd = open(link, flags);
 	}
 	if (fd < 0)
-		fd = open(segment->path, flags | O_CLOEXEC | O_NOFOLLOW);
+		fd = open(segment->path, flags | O_NOFOLLOW);
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? -errno : -ENOTCONN;
-	if (!coshm__is_segments_file(segment, fd)) {
+	if (!is_segments_file(segment, fd)) {
 		close(fd);
 		return -ENOTCONN;
 	}
 	return fd;
+}
+
+int coshm__segment_fd(struct coshm__segment *segment, int *ret_close)
+{
+	*ret_close = segment->fd < 0 || !is_segments_file(segment, segment->fd);
+	return *ret_close ? open_again(segment, segment->read_only ? O_RDONLY : O_RDWR)
+			  : segment->fd;
 }
 
 static int membarrier_register(const struct coshm__segment *segment)
@@ -81,9 +94,13 @@ static int membarrier_register(const struct coshm__segment *segment)
 
 static uint64_t next_generation(uint64_t generation)
 {
-	/* 1 ..; never one whose low 14 bits are 0, see coshm__id24 */
-	generation = (generation + 1) & ((1u << COSHM__MEMBER_GENERATION_BITS) - 1);
-	return (generation & 0x3fff) == 0 ? generation + 1 : generation;
+	const uint64_t last = (1u << COSHM__MEMBER_GENERATION_BITS) - 1;
+
+	/* 1 ..; never one whose low 14 bits are 0, see coshm__id24; nor the last, whose id could look poisoned in a lock */
+	do
+		generation = (generation + 1) & last;
+	while ((generation & 0x3fff) == 0 || generation == last);
+	return generation;
 }
 
 static void describe(struct coshm__segment *segment, struct coshm__member_shm *member)
@@ -100,22 +117,22 @@ static void describe(struct coshm__segment *segment, struct coshm__member_shm *m
 static void high_water_raise(struct coshm__segment *segment, uint32_t above)
 {
 	struct coshm__a32 *mark = &segment->header->member_high_water;
-	uint32_t now = coshm__a32_load_relaxed(mark);
+	/* [M6] seq_cst, pairs [M7]; before this member's first pin or open bit, also when another has raised it */
+	uint32_t now = coshm__a32_load_seq_cst(mark);
 
-	/* seq_cst: before this member's first pin or open bit */
 	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above))
 		;
 }
 
 /*
- * The byte is ours. From FREE; or, for the rescue slot, from a holder that died: a rescuer holds nothing but locks and
- * thread slots, which are recognised as dead by their generation.
+ * The byte is ours. From FREE; or, for the rescue slot, from a holder that died: a rescuer holds nothing but locks,
+ * which are recognised as dead by their generation, and the rescue thread slot.
  */
 static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_from_dead,
 		      uint32_t *ret_id)
 {
 	struct coshm__member_shm *member = &segment->members[slot];
-	uint64_t word = coshm__a64_load_acquire(&member->word);
+	uint64_t word = coshm__a64_load_acquire(&member->word); /* [M2] */
 	uint64_t alive = coshm__member_word(next_generation(word >> 2), COSHM__MEMBER_ALIVE);
 
 	if ((word & 3) != COSHM__MEMBER_FREE && !take_from_dead)
@@ -136,35 +153,43 @@ static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_fr
 }
 
 /* Finds a slot and leaves its byte locked through fd. */
-static int slot_find(struct coshm__segment *segment, int fd, uint32_t *ret_id)
+static int slot_find(struct coshm__segment *segment, int fd, int rescue, uint32_t *ret_id)
 {
-	uint32_t rescue = segment->member_count_max - 1;
+	uint32_t first = rescue ? coshm__rescue_slot(segment) : 0;
+	uint32_t end = rescue ? segment->member_count_max : coshm__rescue_slot(segment);
 
-	for (uint32_t slot = 0; slot < segment->member_count_max; slot++) {
+	for (uint32_t slot = first; slot < end; slot++) {
 		/* relaxed: checked again under the byte lock */
 		uint64_t word = coshm__a64_load_relaxed(&segment->members[slot].word);
 
-		if ((word & 3) != COSHM__MEMBER_FREE && slot != rescue)
+		if ((word & 3) != COSHM__MEMBER_FREE && !rescue)
 			continue;
 		if (byte_lock(fd, F_OFD_SETLK, slot, F_WRLCK, NULL))
 			continue;
-		if (slot_enter(segment, slot, slot == rescue, ret_id) == 0)
+		if (slot_enter(segment, slot, rescue, ret_id) == 0)
 			return 0;
 		byte_lock(fd, F_OFD_SETLK, slot, F_UNLCK, NULL);
 	}
 	return -EUSERS;
 }
 
-/*
- * Under the process mutex. Ids are unique within a segment only: the first member of every new segment has the same
- * one. Without the serial number a thread would take its slot in a former segment for its slot in this one.
- */
-static uint32_t membership_serial;
+/* ALIVE -> FREE. Should the word say anything else, the slot is not ours any more, and stays as it is. */
+static void slot_leave(struct coshm__segment *segment, uint32_t id)
+{
+	uint64_t generation = COSHM__MEMBER_GENERATION_OF(id);
+	uint64_t alive = coshm__member_word(generation, COSHM__MEMBER_ALIVE);
 
-static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
+	/* [M3] release, pairs [M2]; everything this member did is before it */
+	coshm__a64_cas_release(&segment->members[COSHM__MEMBER_SLOT_OF(id)].word, &alive,
+			       coshm__member_word(generation, COSHM__MEMBER_FREE));
+	COSHM__CRASH_POINT(MEMBER_LEFT);
+}
+
+/* Takes a member slot and a thread slot: the rescuer's, or any others. 0, -EUSERS all taken, other errors */
+static int register_once(struct coshm__segment *segment, int rescue, uint32_t *ret_id)
 {
 	struct coshm__thread_shm *reserve;
-	int error, fd = coshm__open_again(segment, O_RDWR);
+	int error, fd = open_again(segment, O_RDWR);
 	void *life;
 
 	if (fd < 0)
@@ -180,14 +205,13 @@ static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
 		error = -ENOTSUP;
 		goto fail;
 	}
-	error = slot_find(segment, fd, ret_id);
+	error = slot_find(segment, fd, rescue, ret_id);
 	if (error)
 		goto fail;
-	reserve = coshm__thread_claim(segment, *ret_id);
+	reserve = rescue ? coshm__thread_claim_rescue(segment, *ret_id)
+			 : coshm__thread_claim(segment, *ret_id);
 	if (!reserve) {
-		coshm__a64_store_release(&segment->members[COSHM__MEMBER_SLOT_OF(*ret_id)].word,
-					 coshm__member_word(COSHM__MEMBER_GENERATION_OF(*ret_id),
-							    COSHM__MEMBER_FREE));
+		slot_leave(segment, *ret_id);
 		error = -EUSERS;
 		goto fail;
 	}
@@ -195,7 +219,7 @@ static int register_once(struct coshm__segment *segment, uint32_t *ret_id)
 	segment->life_mapping = life;
 	/* relaxed: other threads find the segment by [G2], or are this one */
 	coshm__a64_store_relaxed(&coshm__process->key[segment->index],
-				 (uint64_t)++membership_serial << 32 | *ret_id);
+				 ++key_serial << 32 | *ret_id);
 	close(fd);
 	return 0;
 fail:
@@ -204,36 +228,50 @@ fail:
 	return error;
 }
 
+/* All slots are taken. Clean up after the dead as the rescuer. 0, -EUSERS: somebody else does it right now */
+static int rescue(struct coshm__segment *segment)
+{
+	struct coshm__op op;
+	uint32_t id;
+	int error = register_once(segment, 1, &id);
+
+	if (error)
+		return error;
+	error = coshm__op_begin_internal(&op, segment);
+	if (!error) {
+		coshm__reap_all(&op, UINT64_MAX, NULL);
+		coshm__op_end(&op);
+	}
+	coshm__member_leave(segment);
+	return error;
+}
+
 int coshm__member_register(struct coshm__segment *segment)
 {
-	int error = membarrier_register(segment);
-	struct coshm__op op;
+	const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
+	int rescued = 0, error = membarrier_register(segment);
 	uint32_t id;
 
 	if (error)
 		return error;
 	segment->clock_offset_ns = coshm__clock_namespace_offset_ns();
-	error = register_once(segment, &id);
-	if (!error && COSHM__MEMBER_SLOT_OF(id) == segment->member_count_max - 1) {
-		/* Only the rescue slot was left. Clean up after the dead and move to one of theirs. */
-		error = coshm__op_begin_internal(&op, segment);
-		if (!error) {
-			coshm__reap_all(&op, UINT64_MAX, NULL);
-			coshm__op_end(&op);
-		}
-		coshm__member_leave(segment);
-		error = register_once(segment, &id);
-		if (!error && COSHM__MEMBER_SLOT_OF(id) == segment->member_count_max - 1) {
-			coshm__member_leave(segment);
-			error = -EUSERS;
-		}
+	for (int tries = 0; tries < RESCUE_TRIES; tries++) {
+		error = register_once(segment, 0, &id);
+		if (error != -EUSERS || rescued)
+			break;
+		error = rescue(segment);
+		rescued = error == 0;
+		if (error == -EUSERS)
+			nanosleep(&pause, NULL);
+		else if (error)
+			break;
 	}
 	if (error == -EUSERS)
 		return coshm__fail(error,
 				   "%s: all %u members or %u threads are attached: create it "
 				   "with a larger member_count_max or thread_count_max",
 				   segment->path, segment->member_count_max - 1,
-				   segment->thread_count_max);
+				   segment->thread_count_max - 1);
 	if (!error)
 		coshm__a64_fetch_add_relaxed(&segment->header->attaches, 1);
 	return error;
@@ -248,14 +286,11 @@ void coshm__member_leave(struct coshm__segment *segment)
 		return;
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++)
 		if (coshm__a32_load_relaxed(&segment->threads[i].owner) == id)
-			coshm__a32_store_release(&segment->threads[i].owner, 0);
+			coshm__a32_store_release(&segment->threads[i].owner, 0); /* [T3] */
 	coshm__a64_store_relaxed(&coshm__process->key[segment->index], 0);
-	coshm__a64_fetch_add_relaxed(&segment->header->detaches, 1);
-	/* [M3] release, pairs [M2]; everything this member did is before it */
-	coshm__a64_store_release(
-		&segment->members[COSHM__MEMBER_SLOT_OF(id)].word,
-		coshm__member_word(COSHM__MEMBER_GENERATION_OF(id), COSHM__MEMBER_FREE));
-	COSHM__CRASH_POINT(MEMBER_LEFT);
+	if (!coshm__member_is_rescuer(segment, id))
+		coshm__a64_fetch_add_relaxed(&segment->header->detaches, 1);
+	slot_leave(segment, id);
 	if (segment->life_mapping)
 		munmap(segment->life_mapping, COSHM__PAGE_BYTES);
 	segment->life_mapping = NULL;
@@ -264,17 +299,17 @@ void coshm__member_leave(struct coshm__segment *segment)
 /* 1 the byte is not locked, 0 it is, or it cannot be told */
 static int byte_is_free(struct coshm__segment *segment, uint32_t slot)
 {
-	int saved_errno = errno, fd = segment->fd, opened = -1, is_free = 0;
+	int saved_errno = errno, close_it, fd = coshm__segment_fd(segment, &close_it), is_free = 0;
 	short type = F_WRLCK;
 
-	/* The application may have closed our descriptor and got its number for something else. */
-	if (fd < 0 || !coshm__is_segments_file(segment, fd))
-		fd = opened = coshm__open_again(segment, O_RDONLY);
-	/* A read lock is not a member's: anyone who may read the file can place one. */
+	/*
+	 * A read lock is not a member's: anyone who may read the file can place one. Before a death is believed, the
+	 * descriptor is looked at again: another thread may have closed it since.
+	 */
 	if (fd >= 0 && byte_lock(fd, F_OFD_GETLK, slot, F_WRLCK, &type) == 0)
-		is_free = type != F_WRLCK;
-	if (opened >= 0)
-		close(opened);
+		is_free = type != F_WRLCK && is_segments_file(segment, fd);
+	if (close_it && fd >= 0)
+		close(fd);
 	errno = saved_errno;
 	return is_free;
 }
@@ -322,7 +357,7 @@ int coshm__member_is_dead(struct coshm__segment *segment, uint32_t member_id)
 	if (slot >= segment->member_count_max)
 		return 1;
 	word = coshm__a64_load_acquire(
-		&segment->members[slot].word); /* [M2] pairs [M1] [M3] [M4] */
+		&segment->members[slot].word); /* [M2] pairs [M1], [M3], [M4], [M5] */
 	if ((word >> 2) != COSHM__MEMBER_GENERATION_OF(member_id))
 		return 1;
 	return word_is_dead(segment, slot, word);

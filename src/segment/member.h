@@ -17,6 +17,8 @@
 /*
  * Is the process with this member id gone? 1 yes (recorded once and for ever in the member word), 0 no, or it cannot
  * be told right now. An id that no member has or had, or whose slot has moved on, is dead.
+ * The word that the id was read from must have been written with release and read with acquire: otherwise the member's
+ * slot may still look as before its registration, and a living member dead.
  * Cost: one load if the word tells, else one system call (0.2 us).
  */
 int coshm__member_is_dead(struct coshm__segment *segment, uint32_t member_id);

@@ -16,7 +16,6 @@
 #include "segment/internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,13 +55,26 @@ static int name_is(const struct coshm__entry_shm *entry, const struct name *name
 	return 1;
 }
 
-static int range_is_sound(const struct coshm__segment *segment,
-			  const struct coshm__entry_shm *entry)
-{
-	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
+struct range {
+	uint64_t offset_bytes;
+	uint64_t size_bytes;
+};
 
-	return offset % COSHM__PAGE_BYTES == 0 && offset >= segment->header->objects_offset &&
-	       coshm__segment_at(segment, offset, coshm__a64_load_relaxed(&entry->size_bytes));
+/* The entry's memory, read once and checked: what is in the segment may change at any time. 0, -EUCLEAN */
+static int range_read(struct coshm__segment *segment, const struct coshm__entry_shm *entry,
+		      struct range *ret)
+{
+	const struct range range = {
+		.offset_bytes = coshm__a64_load_relaxed(&entry->offset_bytes),
+		.size_bytes = coshm__a64_load_relaxed(&entry->size_bytes),
+	};
+
+	if (range.offset_bytes % COSHM__PAGE_BYTES ||
+	    range.offset_bytes < segment->objects_offset ||
+	    !coshm__segment_at(segment, range.offset_bytes, range.size_bytes))
+		return -EUCLEAN;
+	*ret = range;
+	return 0;
 }
 
 /* The live entry of that name; its word in *ret_word. -ENOENT */
@@ -84,6 +96,7 @@ static int entry_find(const struct coshm__segment *segment, const struct name *n
 
 uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index)
 {
+	/* [M7] seq_cst, pairs [M6] */
 	uint32_t count = 0, high = coshm__a32_load_seq_cst(&segment->header->member_high_water);
 
 	for (uint32_t i = 0; i < high && i < segment->member_count_max; i++) {
@@ -111,7 +124,7 @@ static int open_bit_set(struct coshm__segment *segment, uint32_t index, uint64_t
 {
 	struct coshm__member_shm *member = own_member(segment);
 
-	/* [D3] seq_cst, pairs [D4] and the store of REMOVED */
+	/* [D3] seq_cst, pairs [D4], [D5] */
 	coshm__a64_fetch_or_seq_cst(&member->open_objects[index / 64], UINT64_C(1) << index % 64);
 	COSHM__CRASH_POINT(DIRECTORY_OPEN_BIT);
 	return coshm__a64_load_seq_cst(&segment->entries[index].word) == word;
@@ -141,9 +154,9 @@ static uint32_t handles_on(const struct coshm__segment *segment, uint32_t index,
 }
 
 static struct coshm__handle *handle_new(struct coshm__segment *segment, uint32_t index,
-					uint64_t word, const struct coshm__object_type *type)
+					uint64_t word, const struct range *range,
+					const struct coshm__object_type *type)
 {
-	struct coshm__entry_shm *entry = &segment->entries[index];
 	struct coshm__handle *handle = calloc(1, sizeof(*handle));
 
 	if (!handle)
@@ -153,8 +166,8 @@ static struct coshm__handle *handle_new(struct coshm__segment *segment, uint32_t
 	handle->segment = segment;
 	handle->entry_index = index;
 	handle->entry_word = word;
-	handle->size_bytes = coshm__a64_load_relaxed(&entry->size_bytes);
-	handle->object = segment->base + coshm__a64_load_relaxed(&entry->offset_bytes);
+	handle->size_bytes = range->size_bytes;
+	handle->object = segment->base + range->offset_bytes;
 	return handle;
 }
 
@@ -163,30 +176,37 @@ static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t in
 		      const struct coshm__object_type *type, void **ret_token)
 {
 	struct coshm__segment *segment = op->segment;
-	struct coshm__handle *handle;
-	int error, was_open = !segment->read_only && handles_on(segment, index, word) > 0;
+	struct coshm__entry_shm *entry = &segment->entries[index];
+	int error = 0, was_open = segment->read_only || handles_on(segment, index, word) > 0;
+	struct coshm__handle *handle = NULL;
+	struct range range;
 
-	if (coshm__a64_load_relaxed(&segment->entries[index].type) != type->type)
-		return coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
-	if (!range_is_sound(segment, &segment->entries[index]))
-		return coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
-	handle = handle_new(segment, index, word, type);
-	if (!handle)
-		return -ENOMEM;
-	handle->segment_token = segment_token;
-	if (!segment->read_only && !was_open && !open_bit_set(segment, index, word)) {
-		open_bit_clear(segment, index);
-		free(handle);
-		return -ENOENT;
+	/* First the bit, then a look at what it keeps. */
+	if (!was_open && !open_bit_set(segment, index, word))
+		error = -ENOENT;
+	if (!error && coshm__a64_load_relaxed(&entry->type) != type->type)
+		error = coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
+	if (!error && range_read(segment, entry, &range))
+		error = coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
+	if (!error && segment->read_only) {
+		coshm__acquire_fence(); /* without a bit, as in every look without a lock: see object_copy */
+		error = coshm__a64_load_relaxed(&entry->word) == word ? 0 : -ENOENT;
 	}
-	error = type->attach(handle);
+	if (!error) {
+		handle = handle_new(segment, index, word, &range, type);
+		error = handle ? 0 : -ENOMEM;
+	}
+	if (!error) {
+		handle->segment_token = segment_token;
+		error = type->attach(handle);
+	}
 	if (!error) {
 		error = coshm__handle_publish(handle);
 		if (error)
 			type->detach(handle);
 	}
 	if (error) {
-		if (!segment->read_only && !was_open)
+		if (!was_open)
 			open_bit_clear(segment, index);
 		free(handle);
 		return error;
@@ -201,7 +221,8 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 	struct coshm__op op;
 	struct name name;
 	uint64_t word = 0;
-	int index, error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
+	int saved_errno = errno, index;
+	int error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
 
 	/* The first operation of a fork child registers it, which takes the mutex that is needed below. */
 	if (error)
@@ -214,7 +235,8 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 		return error;
 	}
 	error = name_parse(text, &name);
-	if (!error && coshm__a32_load_acquire(&op.segment->header->state) != COSHM__SEGMENT_READY)
+	/* relaxed: it only says whether the name is gone */
+	if (!error && coshm__a32_load_relaxed(&op.segment->header->state) != COSHM__SEGMENT_READY)
 		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
 	if (!error) {
 		index = entry_find(op.segment, &name, &word);
@@ -225,6 +247,7 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 	}
 	coshm__op_end(&op);
 	coshm__process_unlock();
+	errno = saved_errno;
 	return error;
 }
 
@@ -237,12 +260,14 @@ static void entries_tidy(struct coshm__op *op)
 
 	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
 		struct coshm__entry_shm *entry = &segment->entries[i];
-		uint64_t word = coshm__a64_load_seq_cst(&entry->word);
+		uint64_t word =
+			coshm__a64_load_seq_cst(&entry->word); /* [D4]: REMOVED before the bits */
 		uint64_t state = coshm__entry_state_of(word);
 
 		if ((state == COSHM__ENTRY_BUILDING &&
 		     coshm__member_is_dead(segment, coshm__entry_owner_of(word))) ||
 		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0)) {
+			/* [D1] */
 			coshm__a64_store_release(&entry->word,
 						 coshm__entry_word(coshm__entry_generation_of(word),
 								   0, COSHM__ENTRY_FREE));
@@ -254,7 +279,7 @@ static void entries_tidy(struct coshm__op *op)
 /* Where does an object of this size fit? Tries the start and the end of every other one. */
 static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, uint64_t *ret_offset)
 {
-	uint64_t start = segment->header->objects_offset;
+	uint64_t start = segment->objects_offset;
 
 	for (unsigned int moves = 0; moves <= COSHM__ENTRY_COUNT; moves++) {
 		uint64_t blocked_until = 0;
@@ -287,22 +312,21 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 {
 	struct coshm__a64 *committed = &segment->header->committed_bytes;
 	uint64_t now = coshm__a64_load_relaxed(committed);
-	int error, fd;
+	int error, close_it, fd;
 
 	if (end_bytes <= now)
 		return 0;
-	fd = coshm__open_again(segment, O_RDWR);
-	if (fd < 0)
-		return coshm__fail(fd, "%s: cannot be opened again to grow", segment->path);
-	error = coshm__file_allocate(fd, now, end_bytes);
+	fd = coshm__segment_fd(segment, &close_it);
+	error = fd < 0 ? fd : coshm__file_allocate(fd, now, end_bytes);
 	/* What was allocated before the room ran out goes back: nobody has seen it, and others may want it. */
-	if (error && ftruncate(fd, (off_t)now))
+	if (error && fd >= 0 && ftruncate(fd, (off_t)now))
 		coshm__log(COSHM_LOG_WARNING, "%s: cannot give back memory", segment->path);
-	close(fd);
+	if (close_it && fd >= 0)
+		close(fd);
 	if (error)
 		return coshm__fail(error == -EFBIG ? -ENOSPC : error,
-				   "%s: the file system has no room to grow by %llu bytes",
-				   segment->path, (unsigned long long)(end_bytes - now));
+				   "%s: growing by %llu bytes: %s", segment->path,
+				   (unsigned long long)(end_bytes - now), strerror(-error));
 	COSHM__CRASH_POINT(DIRECTORY_GROWN);
 	/* relaxed: it is only a bound; offsets beyond the old one are published later, by [D1] */
 	coshm__a64_store_relaxed(committed, end_bytes);
@@ -313,6 +337,7 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 struct building {
 	uint32_t index;
 	uint64_t word;
+	struct range range;
 	uint64_t used_bytes; /* of the object's memory, from its start: not known to be zero */
 };
 
@@ -347,6 +372,8 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 		coshm__a64_store_relaxed(touched, offset + size_bytes);
 	COSHM__CRASH_POINT(DIRECTORY_TOUCHED);
 	entry = &segment->entries[index];
+	/* Who looks without a lock and sees a field of the new object also sees that the old one is gone. */
+	coshm__release_fence();
 	coshm__a64_store_relaxed(&entry->type, type);
 	coshm__a64_store_relaxed(&entry->offset_bytes, offset);
 	coshm__a64_store_relaxed(&entry->size_bytes, size_bytes);
@@ -354,11 +381,12 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 	for (unsigned int i = 0; i < NAME_WORDS; i++)
 		coshm__a64_store_relaxed(&entry->name[i], name->words[i]);
 	ret->index = index;
+	ret->range = (struct range){.offset_bytes = offset, .size_bytes = size_bytes};
 	ret->word = coshm__entry_word(
 		(coshm__entry_generation_of(coshm__a64_load_relaxed(&entry->word)) + 1) &
 			0x3fffffff,
 		op->member_id, COSHM__ENTRY_BUILDING);
-	coshm__a64_store_release(&entry->word, ret->word);
+	coshm__a64_store_release(&entry->word, ret->word); /* [D1] */
 	COSHM__CRASH_POINT(DIRECTORY_BUILDING);
 	return 0;
 }
@@ -375,7 +403,8 @@ static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t
 	entries_tidy(op);
 	for (int i = 0; i < COSHM__ENTRY_COUNT && !error; i++) {
 		struct coshm__entry_shm *entry = &op->segment->entries[i];
-		uint64_t state = coshm__entry_state_of(coshm__a64_load_acquire(&entry->word));
+		uint64_t state =
+			coshm__entry_state_of(coshm__a64_load_acquire(&entry->word)); /* [D2] */
 
 		if (state == COSHM__ENTRY_LIVE && name_is(entry, name))
 			error = 1;
@@ -397,9 +426,17 @@ static int build_finish(struct coshm__op *op, const struct building *building,
 	struct coshm__entry_shm *entry = &op->segment->entries[building->index];
 	uint64_t live =
 		coshm__entry_word(coshm__entry_generation_of(building->word), 0, COSHM__ENTRY_LIVE);
-	struct coshm__handle *handle = handle_new(op->segment, building->index, live, type);
-	int error = handle ? 0 : -ENOMEM;
+	struct coshm__handle *handle = NULL;
+	int error = 0;
 
+	/* Also when the directory and the file say different things: then it is not there. */
+	if (!coshm__segment_at(op->segment, building->range.offset_bytes,
+			       building->range.size_bytes))
+		error = coshm__fail(-EUCLEAN, "%s: new memory is not there", op->segment->path);
+	if (!error) {
+		handle = handle_new(op->segment, building->index, live, &building->range, type);
+		error = handle ? 0 : -ENOMEM;
+	}
 	if (!error) {
 		memset(handle->object, 0, building->used_bytes);
 		error = initialise(handle, context);
@@ -423,12 +460,14 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 	struct coshm__op op;
 	struct name name;
 	struct building building = {0};
+	int saved_errno = errno, reaped = 0;
 	int error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
 
 	if (error)
 		return error;
 	error = name_parse(text, &name);
-	if (!error && coshm__a32_load_acquire(&op.segment->header->state) != COSHM__SEGMENT_READY)
+	/* relaxed: it only says whether the name is gone */
+	if (!error && coshm__a32_load_relaxed(&op.segment->header->state) != COSHM__SEGMENT_READY)
 		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
 	if (!error && (size_bytes == 0 || size_bytes > op.segment->size_max_bytes))
 		error = coshm__fail(-ENOSPC,
@@ -441,6 +480,13 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
+		if (error == -ENOSPC && !reaped) {
+			/* The dead may keep memory and entries. */
+			reaped = 1;
+			coshm__reap_all(&op, UINT64_MAX, NULL);
+			error = 0;
+			continue;
+		}
 		if (error == -EINPROGRESS && tries == 100)
 			error = coshm__fail(-EAGAIN,
 					    "%s: somebody has been creating \"%s\" for "
@@ -464,6 +510,7 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 				: coshm__fail(-EEXIST, "%s: object \"%s\" exists already",
 					      op.segment->path, text);
 	coshm__op_end(&op);
+	errno = saved_errno;
 	return error ? error : coshm__object_open(token, text, type, ret_token);
 }
 
@@ -488,11 +535,12 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 	}
 	index = entry_find(op.segment, &name, &word);
 	if (index >= 0) {
+		/* [D5] seq_cst, pairs [D3]; whoever sets its bit later sees it. The commit point. */
 		coshm__a64_store_seq_cst(&op.segment->entries[index].word,
 					 coshm__entry_word(coshm__entry_generation_of(word), 0,
 							   COSHM__ENTRY_REMOVED));
 		COSHM__CRASH_POINT(DIRECTORY_REMOVED);
-		/* Before the release: after it the entry and the memory may be a new object's. */
+		/* Under the lock, which keeps the entry and its memory from being reused, should this process be stopped. */
 		view = coshm__view_get(op.segment, (uint32_t)index);
 		if (view && view->object_type->removed)
 			view->object_type->removed(view);
@@ -529,6 +577,7 @@ static void handle_release(struct coshm__handle *handle)
 int coshm__object_close(void *token, uint32_t type)
 {
 	struct coshm__handle *handle;
+	int saved_errno = errno;
 
 	if (!token)
 		return 0;
@@ -543,6 +592,7 @@ int coshm__object_close(void *token, uint32_t type)
 	coshm__process_lock();
 	handle_release(handle);
 	coshm__process_unlock();
+	errno = saved_errno;
 	return 0;
 }
 
@@ -568,45 +618,61 @@ void coshm__objects_close_of(struct coshm__segment *segment, uintptr_t segment_t
 
 void coshm__objects_inherit(struct coshm__segment *segment)
 {
+	uint64_t has_bit[COSHM__ENTRY_COUNT] = {0}; /* the word of the entry that the bit is for */
+
 	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
 		struct coshm__handle *handle =
 			atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);
 
 		if (!handle || handle->segment != segment || handle->type == COSHM__TYPE_SEGMENT)
 			continue;
-		if (!open_bit_set(segment, handle->entry_index, handle->entry_word)) {
-			open_bit_clear(segment, handle->entry_index);
-			coshm__a32_store_relaxed(&handle->stale, 1);
+		/* All handles on one entry share its bit and its fate. */
+		if (has_bit[handle->entry_index] == handle->entry_word)
+			continue;
+		if (open_bit_set(segment, handle->entry_index, handle->entry_word)) {
+			has_bit[handle->entry_index] = handle->entry_word;
+			continue;
 		}
+		if (!has_bit[handle->entry_index])
+			open_bit_clear(segment, handle->entry_index);
+		coshm__a32_store_relaxed(&handle->stale, 1);
 	}
 }
 
 /* --- views -------------------------------------------------------------------------------------------------- */
 
-static struct coshm__handle *view_new(struct coshm__segment *segment, uint32_t index, uint64_t word)
+static int view_new(struct coshm__segment *segment, uint32_t index, uint64_t word,
+		    struct coshm__handle **ret_view)
 {
 	const struct coshm__object_type *type = coshm__object_type_find(
 		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
 	struct coshm__handle *view;
+	struct range range;
+	int error;
 
-	if (!type || !range_is_sound(segment, &segment->entries[index]))
-		return NULL;
-	view = handle_new(segment, index, word, type);
-	if (view && type->attach(view)) {
+	if (!type || range_read(segment, &segment->entries[index], &range))
+		return -EUCLEAN;
+	view = handle_new(segment, index, word, &range, type);
+	if (!view)
+		return -ENOMEM;
+	error = type->attach(view);
+	if (error)
 		free(view);
-		view = NULL;
-	}
-	return view;
+	else
+		*ret_view = view;
+	return error;
 }
 
-struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t index)
+int coshm__view_find(struct coshm__segment *segment, uint32_t index,
+		     struct coshm__handle **ret_view)
 {
-	uint64_t word = coshm__a64_load_acquire(&segment->entries[index].word);
+	uint64_t word = coshm__a64_load_acquire(&segment->entries[index].word); /* [D2] */
 	uint64_t state = coshm__entry_state_of(word);
 	struct coshm__handle *view;
+	int error = 0;
 
 	if (state != COSHM__ENTRY_LIVE && state != COSHM__ENTRY_REMOVED)
-		return NULL;
+		return -ENOENT;
 	word = coshm__entry_word(coshm__entry_generation_of(word), 0, COSHM__ENTRY_LIVE);
 	pthread_mutex_lock(&coshm__process->views);
 	view = segment->views[index];
@@ -617,10 +683,19 @@ struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t i
 		view = NULL;
 	}
 	if (!view)
-		view = view_new(segment, index, word);
+		error = view_new(segment, index, word, &view);
 	segment->views[index] = view;
 	pthread_mutex_unlock(&coshm__process->views);
-	return view;
+	if (!error)
+		*ret_view = view;
+	return error;
+}
+
+struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t index)
+{
+	struct coshm__handle *view = NULL;
+
+	return coshm__view_find(segment, index, &view) ? NULL : view;
 }
 
 static void view_free(struct coshm__handle *view)

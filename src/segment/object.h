@@ -22,6 +22,10 @@ struct coshm__findings {
 void coshm__finding(struct coshm__findings *findings, int level, const char *where,
 		    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* coshm_segment_info from inside of an operation. */
+void coshm__segment_describe(const struct coshm__segment *segment,
+			     struct coshm_segment_info *ret_info);
+
 struct coshm__counters_shm;
 
 /* One kind of object. Functions marked [ro] also run on a read-only attach and must not write to the segment. */
@@ -34,7 +38,7 @@ struct coshm__object_type {
 	int (*attach)(struct coshm__handle *handle);
 	/* [ro] Free handle->local. */
 	void (*detach)(struct coshm__handle *handle);
-	/* The object was removed from the directory: wake its sleepers. Under the directory's lock. May be NULL. */
+	/* The object was removed from the directory, whose lock is held: wake its sleepers. Short. May be NULL. */
 	void (*removed)(struct coshm__handle *handle);
 	/* This member closes its last handle: give back what the process still holds. May be NULL. */
 	void (*leave)(struct coshm__op *op, struct coshm__handle *handle);
@@ -92,5 +96,9 @@ int coshm__object_close(void *token, uint32_t type);
  * type is unknown or its header damaged. Valid until the operation ends.
  */
 struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t entry_index);
+
+/* The same, with the reason: 0; -ENOENT no object; -EUCLEAN damaged or unknown, nobody can open it; -ENOMEM. */
+int coshm__view_find(struct coshm__segment *segment, uint32_t entry_index,
+		     struct coshm__handle **ret_view);
 
 #endif

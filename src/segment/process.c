@@ -24,20 +24,25 @@ static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 static int process_error;
 static uintptr_t handle_generation; /* under the process mutex */
 
-/* A fork must not copy a descriptor that carries a member's lock for a moment: it would keep a dead parent alive. */
+/*
+ * A fork must not copy a descriptor that carries a member's lock for a moment: it would keep a dead parent alive. Nor
+ * views that another thread is just changing.
+ */
 static void fork_prepare(void)
 {
 	pthread_mutex_lock(&coshm__process->mutex);
+	pthread_mutex_lock(&coshm__process->views);
 	urcu_bp_before_fork();
 }
 
 static void fork_parent(void)
 {
 	urcu_bp_after_fork_parent();
+	pthread_mutex_unlock(&coshm__process->views);
 	pthread_mutex_unlock(&coshm__process->mutex);
 }
 
-/* The kernel has zeroed the page: the mutex is unlocked and no member is registered. */
+/* The kernel has zeroed the page: the mutexes are unlocked and no member is registered. */
 static void fork_child(void)
 {
 	urcu_bp_after_fork_child();
@@ -88,7 +93,7 @@ int coshm__handle_publish(struct coshm__handle *handle)
 		if (atomic_load_explicit(&coshm__handles[index], memory_order_relaxed))
 			continue;
 		handle->token = ++handle_generation * COSHM__HANDLES_MAX + index;
-		/* [G2] release, pairs [G1]; carries the handle's fields */
+		/* [G2] release, pairs [G1], [G3]; carries the handle's fields */
 		atomic_store_explicit(&coshm__handles[index], handle, memory_order_release);
 		return 0;
 	}
@@ -99,11 +104,13 @@ int coshm__handle_publish(struct coshm__handle *handle)
 struct coshm__handle *coshm__handle_retire(uintptr_t token, uint32_t type)
 {
 	struct coshm__handle *_Atomic *place = &coshm__handles[token % COSHM__HANDLES_MAX];
-	struct coshm__handle *handle = atomic_load_explicit(place, memory_order_acquire);
+	/* relaxed: publishing and retiring are under the process mutex */
+	struct coshm__handle *handle = atomic_load_explicit(place, memory_order_relaxed);
 
 	if (!handle || handle->token != token || handle->type != type)
 		return NULL;
-	atomic_store_explicit(place, NULL, memory_order_release);
+	/* relaxed: the grace period orders what follows */
+	atomic_store_explicit(place, NULL, memory_order_relaxed);
 	return handle;
 }
 

@@ -23,6 +23,12 @@ struct coshm__reap_progress {
 	uint64_t cursor;      /* within that object */
 };
 
+void coshm__reap_progress_forget(struct coshm__segment *segment)
+{
+	memset(segment->reap_progress, 0,
+	       segment->member_count_max * sizeof(struct coshm__reap_progress));
+}
+
 struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segment *segment)
 {
 	return calloc(segment->member_count_max, sizeof(struct coshm__reap_progress));
@@ -31,12 +37,13 @@ struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segmen
 static void reap_threads(struct coshm__op *op, uint32_t dead_id)
 {
 	struct coshm__segment *segment = op->segment;
-	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water);
+	uint32_t high = coshm__a32_load_seq_cst(&segment->header->thread_high_water); /* [T5] */
 
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
 		struct coshm__thread_shm *thread = &segment->threads[i];
 		uint32_t owner = dead_id;
 
+		/* [T2] */
 		if (coshm__a32_load_acquire(&thread->owner) != dead_id)
 			continue;
 		for (unsigned int lock = 0; lock < COSHM__LOCKS_HELD; lock++) {
@@ -46,13 +53,14 @@ static void reap_threads(struct coshm__op *op, uint32_t dead_id)
 				coshm__rlock_take_over(op, offset, dead_id);
 		}
 		COSHM__CRASH_POINT(REAP_LOCKS_FREED);
-		coshm__a32_cas_acq_rel(&thread->owner, &owner, 0);
+		coshm__a32_cas_acq_rel(&thread->owner, &owner, 0); /* [T3] */
 		COSHM__CRASH_POINT(REAP_THREAD_FREED);
 	}
 }
 
 static int has_open(const struct coshm__member_shm *member, uint32_t entry_index)
 {
+	/* [D4] */
 	return (int)(coshm__a64_load_acquire(&member->open_objects[entry_index / 64]) >>
 		     (entry_index % 64)) &
 	       1;
@@ -62,17 +70,14 @@ static int has_open(const struct coshm__member_shm *member, uint32_t entry_index
 static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progress, uint64_t budget)
 {
 	struct coshm__segment *segment = op->segment;
-	uint64_t word = coshm__a64_load_acquire(&segment->entries[progress->entry_index].word);
-	struct coshm__handle *view;
-
-	if (coshm__entry_state_of(word) != COSHM__ENTRY_LIVE &&
-	    coshm__entry_state_of(word) != COSHM__ENTRY_REMOVED)
-		return 1;
+	struct coshm__handle *view = NULL;
 	/* The dead member's bit keeps the memory. */
-	view = coshm__view_get(segment, progress->entry_index);
-	if (!view)
-		return -ENOTSUP;
-	if (!view->object_type->reap)
+	int error = coshm__view_find(segment, progress->entry_index, &view);
+
+	if (error == -ENOMEM)
+		return error;
+	/* No object, one that is so damaged that nobody can open it, or one in which nothing is held. */
+	if (error || !view->object_type->reap)
 		return 1;
 	return view->object_type->reap(op, view, progress->dead_id, &progress->cursor, budget);
 }
@@ -87,8 +92,8 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 	int state;
 
 	if (progress->dead_id != dead_id) {
-		*progress = (struct coshm__reap_progress){.dead_id = dead_id};
 		reap_threads(op, dead_id);
+		*progress = (struct coshm__reap_progress){.dead_id = dead_id};
 	}
 	while (progress->entry_index < COSHM__ENTRY_COUNT) {
 		if (has_open(member, progress->entry_index)) {
@@ -104,43 +109,38 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 		progress->entry_index++;
 		progress->cursor = 0;
 	}
-	/* [M5] acq_rel, pairs [M2]; no word names the id any more */
+	progress->dead_id = 0;
+	/* [M5] acq_rel, pairs [M2]; no word names the id any more. If it fails, somebody else was through first. */
 	if (coshm__a64_cas_acq_rel(&member->word, &word,
 				   coshm__member_word(word >> 2, COSHM__MEMBER_FREE))) {
 		COSHM__CRASH_POINT(REAP_MEMBER_FREED);
 		coshm__a64_fetch_add_relaxed(&segment->header->reaped, 1);
 		coshm__log(COSHM_LOG_WARNING, "%s: cleaned up after dead member %u", segment->path,
 			   slot);
-		progress->dead_id = 0;
-		return 1;
 	}
-	progress->dead_id = 0;
 	return 1;
-}
-
-void coshm__reap_progress_forget(struct coshm__segment *segment)
-{
-	memset(segment->reap_progress, 0,
-	       segment->member_count_max * sizeof(struct coshm__reap_progress));
 }
 
 int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped)
 {
 	struct coshm__segment *segment = op->segment;
+	/* [M7] */
 	uint32_t reaped = 0, high = coshm__a32_load_acquire(&segment->header->member_high_water);
 	int done = 1, state;
 
-	/* In passing, one thread is enough. Who asked for all of it must not return before it is done. */
-	if (budget == UINT64_MAX)
+	/* Who passes by does not wait for a thread that is at it; who wants it all done does. */
+	if (budget != UINT64_MAX) {
+		if (pthread_mutex_trylock(&coshm__process->reap))
+			return 1;
+	} else {
 		pthread_mutex_lock(&coshm__process->reap);
-	else if (pthread_mutex_trylock(&coshm__process->reap))
-		return 1;
+	}
 	for (uint32_t slot = 0; slot < high && slot < segment->member_count_max; slot++) {
-		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word);
+		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 
 		if ((word & 3) == COSHM__MEMBER_ALIVE &&
 		    coshm__member_is_dead(segment, coshm__member_id(slot, word)))
-			word = coshm__a64_load_acquire(&segment->members[slot].word);
+			word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 		if ((word & 3) != COSHM__MEMBER_DEAD)
 			continue;
 		state = reap_member(op, slot, word, &budget);
@@ -158,7 +158,7 @@ void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns)
 	struct coshm__a64 *next = &op->segment->header->next_reap_at_ns;
 	uint64_t expected = coshm__a64_load_relaxed(next);
 
-	if (!op->thread || now_ns < expected)
+	if (!op->thread || !coshm__reap_is_due(expected, now_ns))
 		return;
 	/* relaxed: it elects one, and orders nothing. A reaper that dies right here costs one interval. */
 	if (!coshm__a64_cas_relaxed(next, &expected, now_ns + COSHM__REAP_INTERVAL_NS))

@@ -33,7 +33,8 @@ static struct coshm__a32 *futex_of(struct coshm__rlock_shm *lock)
 	return (struct coshm__a32 *)(void *)&lock->word;
 }
 
-static int offset_note(struct coshm__op *op, struct coshm__rlock_shm *lock)
+/* Where the lock is noted, NULL: this thread holds COSHM__LOCKS_HELD already. */
+static struct coshm__a64 *offset_note(struct coshm__op *op, struct coshm__rlock_shm *lock)
 {
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
 		struct coshm__a64 *place = &op->thread->lock_offset[i];
@@ -44,9 +45,9 @@ static int offset_note(struct coshm__op *op, struct coshm__rlock_shm *lock)
 		coshm__a64_store_relaxed(place, coshm__offset_of(op->segment, lock));
 		coshm__compiler_barrier();
 		COSHM__CRASH_POINT(RLOCK_NOTED);
-		return 0;
+		return place;
 	}
-	return -EDEADLK;
+	return NULL;
 }
 
 static void offset_forget(struct coshm__op *op, struct coshm__rlock_shm *lock)
@@ -55,44 +56,55 @@ static void offset_forget(struct coshm__op *op, struct coshm__rlock_shm *lock)
 
 	coshm__compiler_barrier();
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++)
-		if (coshm__a64_load_relaxed(&op->thread->lock_offset[i]) == offset)
+		if (coshm__a64_load_relaxed(&op->thread->lock_offset[i]) ==
+		    (offset | COSHM__LOCK_IS_HELD))
 			coshm__a64_store_relaxed(&op->thread->lock_offset[i], 0);
 }
 
-/* The object that a lock lies in; NULL for the directory's own lock. */
-static struct coshm__handle *guarded_object(struct coshm__op *op, uint64_t offset)
+/* The object that a lock lies in; none for the directory's own lock. 0, -ENOMEM, -EUCLEAN no usable object is there */
+static int guarded_object(struct coshm__op *op, uint64_t offset, struct coshm__handle **ret_handle)
 {
 	struct coshm__segment *segment = op->segment;
+
+	if (offset < segment->objects_offset) {
+		*ret_handle = NULL;
+		return 0;
+	}
 
 	if (op->handle && op->handle->object) {
 		uint64_t start = coshm__offset_of(segment, op->handle->object);
 
-		if (offset >= start && offset - start < op->handle->size_bytes)
-			return op->handle;
+		if (offset >= start && offset - start < op->handle->size_bytes) {
+			*ret_handle = op->handle;
+			return 0;
+		}
 	}
 	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
 		struct coshm__entry_shm *entry = &segment->entries[i];
-		uint64_t start = coshm__a64_load_relaxed(&entry->offset_bytes);
+		/* [D2] */
 		uint64_t state = coshm__entry_state_of(coshm__a64_load_acquire(&entry->word));
+		uint64_t start = coshm__a64_load_relaxed(&entry->offset_bytes);
 
 		if ((state == COSHM__ENTRY_LIVE || state == COSHM__ENTRY_REMOVED) &&
 		    offset >= start && offset - start < coshm__a64_load_relaxed(&entry->size_bytes))
-			return coshm__view_get(segment, i);
+			return coshm__view_find(segment, i, ret_handle);
 	}
-	return NULL;
+	return -EUCLEAN;
 }
 
-/* The lock is ours, its last holder died in it. */
-static int repair(struct coshm__op *op, struct coshm__rlock_shm *lock)
+/* The lock is ours, its last holder died in it. @error: what guarded_object said */
+static int repair(struct coshm__op *op, struct coshm__rlock_shm *lock, struct coshm__handle *handle,
+		  int error)
 {
-	struct coshm__handle *handle = guarded_object(op, coshm__offset_of(op->segment, lock));
 	uint64_t word;
 
 	coshm__a64_fetch_add_relaxed(&op->segment->header->lock_steals, 1);
-	if (!handle || !handle->object_type->recover_lock ||
-	    handle->object_type->recover_lock(op, handle, lock) == 0)
+	if (!error && handle && handle->object_type->recover_lock)
+		error = handle->object_type->recover_lock(op, handle, lock);
+	if (!error)
 		return 0;
 	word = coshm__a64_load_relaxed(&lock->word);
+	/* [L2] */
 	coshm__a64_store_release(&lock->word, next_hold(word, COSHM__RLOCK_POISONED));
 	coshm__futex_wake(futex_of(lock), INT32_MAX);
 	coshm__log(COSHM_LOG_ERROR, "%s: an object failed its repair after a crash",
@@ -100,31 +112,44 @@ static int repair(struct coshm__op *op, struct coshm__rlock_shm *lock)
 	return -ENOTRECOVERABLE;
 }
 
-/* @word is held by a dead member. One of all takers wins. Keeps WAITERS: others may sleep. 0, -EAGAIN lost the race */
+/*
+ * @word is held by a dead member. One of all takers wins. Keeps WAITERS: others may sleep. What it guards is found
+ * before it is taken: who lacks the memory for that leaves it to others.
+ * 0, -EAGAIN, -ENOTRECOVERABLE; 1 lost the race
+ */
 static int steal(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t word)
 {
-	/* [L1] acquire as below; all stores of the dead are visible: its death was learned from the kernel */
-	if (!coshm__a64_cas_acquire(&lock->word, &word,
-				    next_hold(word, op->member_id << 1 | WAITERS)))
+	struct coshm__handle *handle = NULL;
+	int error = guarded_object(op, coshm__offset_of(op->segment, lock), &handle);
+
+	if (error == -ENOMEM)
 		return -EAGAIN;
+	/* [L1] as below; all stores of the dead are visible: its death was learned from the kernel */
+	if (!coshm__a64_cas_acq_rel(&lock->word, &word,
+				    next_hold(word, op->member_id << 1 | WAITERS)))
+		return 1;
 	COSHM__CRASH_POINT(RLOCK_STOLEN);
-	return 0;
+	return repair(op, lock, handle, error);
 }
 
 static int acquire_slow(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t timeout_ns)
 {
 	uint64_t deadline_ns = 0, sleep_ns = SLEEP_FIRST_NS, now_ns, word;
 	uint32_t mine = op->member_id << 1, low;
+	int stolen;
 
 	for (unsigned int spins = 0;;) {
-		word = coshm__a64_load_relaxed(&lock->word);
+		/*
+		 * [L3] acquire, pairs [L1]; carries the holder's member word: it was ALIVE before the holder could
+		 * acquire, and must not be seen older than that below
+		 */
+		word = coshm__a64_load_acquire(&lock->word);
 		low = low_half(word);
 		if (low == COSHM__RLOCK_POISONED)
 			return -ENOTRECOVERABLE;
 		if (low >> 1 == 0) {
-			/* [L1] acquire, pairs [L2]; carries what the lock guards */
-			if (coshm__a64_cas_acquire(&lock->word, &word, next_hold(word, mine)))
-				return 0;
+			if (coshm__a64_cas_acq_rel(&lock->word, &word, next_hold(word, mine)))
+				return 0; /* [L1] */
 			continue;
 		}
 		if (++spins < SPINS && timeout_ns) {
@@ -135,9 +160,10 @@ static int acquire_slow(struct coshm__op *op, struct coshm__rlock_shm *lock, uin
 		if (low >> 1 != op->member_id &&
 		    (coshm__member_is_known_dead(op->segment, low >> 1) ||
 		     (deadline_ns && coshm__member_is_dead(op->segment, low >> 1)))) {
-			if (steal(op, lock, word))
+			stolen = steal(op, lock, word);
+			if (stolen == 1)
 				continue;
-			return repair(op, lock);
+			return stolen;
 		}
 		if (timeout_ns == 0)
 			return -EAGAIN;
@@ -161,20 +187,24 @@ static int acquire_slow(struct coshm__op *op, struct coshm__rlock_shm *lock, uin
 int coshm__rlock_acquire(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t timeout_ns)
 {
 	uint64_t word = coshm__a64_load_relaxed(&lock->word);
-	int error = offset_note(op, lock);
+	struct coshm__a64 *note = offset_note(op, lock);
+	int error = 0;
 
-	if (coshm__unlikely(error))
-		return error;
-	/* [L1] acquire, pairs [L2]; carries what the lock guards */
+	if (coshm__unlikely(!note))
+		return -EDEADLK;
+	/* [L1] acq_rel, pairs [L2], [L3]; takes what the lock guards, carries that this member is alive */
 	if (coshm__unlikely(low_half(word) != 0 ||
-			    !coshm__a64_cas_acquire(&lock->word, &word,
+			    !coshm__a64_cas_acq_rel(&lock->word, &word,
 						    next_hold(word, op->member_id << 1))))
 		error = acquire_slow(op, lock, timeout_ns);
-	if (error)
-		offset_forget(op, lock);
-	else
-		COSHM__CRASH_POINT(RLOCK_ACQUIRED);
-	return error;
+	if (coshm__unlikely(error)) {
+		coshm__a64_store_relaxed(note, 0);
+		return error;
+	}
+	coshm__a64_store_relaxed(note, coshm__offset_of(op->segment, lock) | COSHM__LOCK_IS_HELD);
+	coshm__compiler_barrier();
+	COSHM__CRASH_POINT(RLOCK_ACQUIRED);
+	return 0;
 }
 
 void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
@@ -189,7 +219,7 @@ void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
 				   op->segment->path);
 			break;
 		}
-		/* [L2] release, pairs [L1]; carries what the lock guards. The count stays. */
+		/* [L2] release, pairs [L1]; carries what the lock guards; the count stays */
 		if (coshm__a64_cas_release(&lock->word, &word, word >> 32 << 32)) {
 			COSHM__CRASH_POINT(RLOCK_RELEASED);
 			if (low_half(word) & WAITERS)
@@ -200,17 +230,29 @@ void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
 	offset_forget(op, lock);
 }
 
-void coshm__rlock_abandon(struct coshm__op *op, uint64_t lock_offset)
+static struct coshm__rlock_shm *lock_of_note(struct coshm__segment *segment, uint64_t note)
 {
-	struct coshm__rlock_shm *lock = coshm__segment_at(op->segment, lock_offset, sizeof(*lock));
+	return coshm__segment_at(segment, note & ~(uint64_t)COSHM__LOCK_IS_HELD,
+				 sizeof(struct coshm__rlock_shm));
+}
 
-	if (lock && coshm__rlock_owner(lock) == op->member_id && repair(op, lock) == 0)
+void coshm__rlock_abandon(struct coshm__op *op, uint64_t note)
+{
+	struct coshm__rlock_shm *lock = lock_of_note(op->segment, note);
+	struct coshm__handle *handle = NULL;
+	int error;
+
+	/* A note without the mark: the thread was waiting, and another thread of this process may be the holder. */
+	if (!lock || !(note & COSHM__LOCK_IS_HELD) || coshm__rlock_owner(lock) != op->member_id)
+		return;
+	error = guarded_object(op, coshm__offset_of(op->segment, lock), &handle);
+	if (repair(op, lock, handle, error) == 0)
 		coshm__rlock_release(op, lock);
 }
 
-void coshm__rlock_take_over(struct coshm__op *op, uint64_t lock_offset, uint32_t dead_id)
+void coshm__rlock_take_over(struct coshm__op *op, uint64_t note, uint32_t dead_id)
 {
-	struct coshm__rlock_shm *lock = coshm__segment_at(op->segment, lock_offset, sizeof(*lock));
+	struct coshm__rlock_shm *lock = lock_of_note(op->segment, note);
 
 	if (!lock || coshm__rlock_owner(lock) != dead_id)
 		return;
@@ -221,7 +263,7 @@ void coshm__rlock_take_over(struct coshm__op *op, uint64_t lock_offset, uint32_t
 
 uint32_t coshm__rlock_owner(const struct coshm__rlock_shm *lock)
 {
-	uint32_t low = low_half(coshm__a64_load_acquire(&lock->word));
+	uint32_t low = low_half(coshm__a64_load_acquire(&lock->word)); /* [L3] */
 
 	return low == COSHM__RLOCK_POISONED ? 0 : low >> 1;
 }

@@ -19,20 +19,24 @@
 /* Low half of the word of a lock whose guarded data failed its repair. */
 #define COSHM__RLOCK_POISONED UINT32_MAX
 
+/* In thread->lock_offset, beside the offset of a lock: the thread has it, and does not just wait for it. */
+#define COSHM__LOCK_IS_HELD 1u
+
 /*
- * Returns 0; -EAGAIN: not within the timeout; -ENOTRECOVERABLE: poisoned. timeout_ns 0 tries once, but still takes
- * over from an owner that is known dead.
+ * Returns 0; -EAGAIN: not within the timeout; -ENOTRECOVERABLE: poisoned; -EDEADLK: this thread holds
+ * COSHM__LOCKS_HELD locks already. timeout_ns 0 tries once, but still takes over from an owner that is known dead.
  */
 int coshm__rlock_acquire(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t timeout_ns);
 
 void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock);
 
 /*
- * The lock at this offset, if this member holds it: repair what it guards and release it. For locks whose thread is
- * gone. coshm__rlock_take_over is the same for a lock that a dead member holds. Both do nothing if it is not so.
+ * @note is a word of thread->lock_offset. If this member holds that lock: repair what it guards and release it. For
+ * locks whose thread is gone. coshm__rlock_take_over is the same for a lock that a dead member holds. Both do nothing
+ * if it is not so.
  */
-void coshm__rlock_abandon(struct coshm__op *op, uint64_t lock_offset);
-void coshm__rlock_take_over(struct coshm__op *op, uint64_t lock_offset, uint32_t dead_id);
+void coshm__rlock_abandon(struct coshm__op *op, uint64_t note);
+void coshm__rlock_take_over(struct coshm__op *op, uint64_t note, uint32_t dead_id);
 
 /* Member id of the holder, 0 if free or poisoned. */
 uint32_t coshm__rlock_owner(const struct coshm__rlock_shm *lock);

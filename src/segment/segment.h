@@ -15,7 +15,8 @@
  *	... op.handle->local is the module's, op.thread the thread's slot in shm, op.member_id names this process
  *	coshm__op_end(&op);
  * Nothing between the two may sleep for long or call back into the application: end the operation, sleep, begin again
- * (the handle may be gone then).
+ * (the handle may be gone then). Operations of one thread do not nest: with all thread slots taken the inner one would
+ * wait for the outer one's.
  */
 #ifndef COSHM__SEGMENT_SEGMENT_H
 #define COSHM__SEGMENT_SEGMENT_H
@@ -60,7 +61,10 @@ struct coshm__segment {
 	struct coshm__thread_shm *threads;
 	struct coshm__entry_shm *entries;
 	uint64_t size_max_bytes;
-	uint32_t member_count_max; /* read from the header once, at attach; bounds of all loops */
+	struct coshm__a64 usable_bytes; /* known to be there; see coshm__segment_at */
+	/* read from the header once, at attach; bounds of all loops */
+	uint64_t objects_offset;
+	uint32_t member_count_max;
 	uint32_t thread_count_max;
 	uint32_t index;	       /* in the process's table of segments */
 	uint32_t handle_count; /* handles of type segment; under the process mutex */
@@ -105,7 +109,10 @@ struct coshm__op {
 		shares_slot; /* this thread found no slot and uses the member's reserve, under a process-local mutex */
 };
 
-/* What a thread knows of its slot in each segment. key 0 means nothing. */
+/*
+ * What a thread knows of its slot in each segment. key 0 means nothing; it fits only the membership it was made for,
+ * because no key comes twice in a process.
+ */
 struct coshm__thread_local {
 	uint64_t key;
 	struct coshm__thread_shm *thread;
@@ -119,9 +126,13 @@ struct coshm__process {
 	pthread_mutex_t mutex; /* life cycle: attach, open, close, registration */
 	pthread_mutex_t views; /* coshm__view_get */
 	pthread_mutex_t reap;  /* one thread of a process reaps at a time */
+	pthread_mutex_t
+		threads; /* claims of thread slots, and sweeps over those of exited threads */
 	pthread_mutex_t reserve[COSHM__SEGMENTS_MAX]; /* users of the member's reserve slot */
 	struct coshm__thread_shm *reserve_thread[COSHM__SEGMENTS_MAX];
-	struct coshm__a64 key[COSHM__SEGMENTS_MAX]; /* serial << 32 | member id; 0 not registered */
+	/* Of this process's membership: serial << 32 | member id, 0 not registered. The serial tells it from one of
+	 * another segment that had the same index and the same id. */
+	struct coshm__a64 key[COSHM__SEGMENTS_MAX];
 	uint32_t
 		urcu_works; /* 0 in a raw-clone child: liburcu still lists the parent's threads there */
 };
@@ -177,7 +188,7 @@ static inline int coshm__op_begin(struct coshm__op *op, const void *token, uint3
 		op->segment = handle->segment;
 		op->handle = handle;
 		mine = &coshm__thread_locals[op->segment->index];
-		/* relaxed: written by this thread's own process before the handle could be used */
+		/* relaxed: written by this process before the handle could be used */
 		key = coshm__a64_load_relaxed(&coshm__process->key[op->segment->index]);
 		if (coshm__likely(mine->key == key && key != 0 &&
 				  !coshm__a32_load_relaxed(&handle->stale))) {
@@ -221,6 +232,12 @@ static inline uint64_t coshm__now_coarse_ns(const struct coshm__segment *segment
 /* Looks for dead members and finishes their work. Out of line; see reap.h. */
 void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns);
 
+/* A time farther ahead than anyone sets it, from a damaged word or a wrong clock, is due as well. */
+static inline int coshm__reap_is_due(uint64_t next_at_ns, uint64_t now_ns)
+{
+	return next_at_ns - now_ns - 1 >= 2 * COSHM__REAP_INTERVAL_NS;
+}
+
 /*
  * Every operation that has read the clock calls this. One load of a read-mostly word; every 5 ms one of all callers
  * gets the work. Call it where the operation holds no lock and no hazard.
@@ -228,17 +245,16 @@ void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns);
 static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
 {
 	/* relaxed: a stale value is early or late by one call */
-	if (coshm__unlikely(now_ns >=
-			    coshm__a64_load_relaxed(&op->segment->header->next_reap_at_ns)))
+	if (coshm__unlikely(coshm__reap_is_due(
+		    coshm__a64_load_relaxed(&op->segment->header->next_reap_at_ns), now_ns)))
 		coshm__reap_tick(op, now_ns);
 }
 
 /*
- * The only way from an offset to memory. NULL if [offset, offset + size) is not inside the committed part, or not
- * aligned to 8.
+ * The only way from an offset to memory. NULL if [offset, offset + size) is not inside the committed part, beyond the
+ * end of the file, or not aligned to 8. Two loads; a system call after the segment has grown.
  */
-void *coshm__segment_at(const struct coshm__segment *segment, uint64_t offset_bytes,
-			uint64_t size_bytes);
+void *coshm__segment_at(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes);
 
 /* The same inside one object. */
 static inline void *coshm__object_at(const struct coshm__handle *handle, uint64_t offset_bytes,

@@ -66,7 +66,8 @@ struct coshm__header_shm {
 	uint64_t created_at_ns;
 	uint64_t created_realtime_ns;
 	uint32_t creator_pid;
-	uint32_t member_count_max;
+	uint32_t
+		member_count_max; /* this and the next: one more than was asked for, see coshm__rescue_slot */
 	uint32_t thread_count_max;
 	uint32_t entry_count;
 	uint64_t members_offset;
@@ -119,17 +120,16 @@ struct coshm__member_shm {
 	struct coshm__a64 attached_at_ns;
 	struct coshm__a64 command[2];
 	struct coshm__a64 reserved1[3];
-	struct coshm__a64
-		open_objects[COSHM__ENTRY_COUNT / 64]; /* the member; cleared by reapers */
+	struct coshm__a64 open_objects[COSHM__ENTRY_COUNT / 64]; /* the member; void while FREE */
 	struct coshm__a64 reserved2[4];
 	struct coshm__a64 pins
-		[COSHM__PIN_COUNT]; /* 0 or the pinned page's offset: the member; cleared by reapers */
+		[COSHM__PIN_COUNT]; /* 0 or the pinned page's offset: the member; void unless ALIVE */
 };
 
 #define COSHM__MEMBER_GENERATION_BITS 21
 
 /*
- * One thread of one member. Everything but owner is written by the owner alone, and by reapers once it is dead.
+ * One thread of one member. Everything but owner is written by the owner alone; in a free slot it means nothing.
  * The first line is for the hot path.
  */
 struct coshm__thread_shm {
@@ -142,7 +142,7 @@ struct coshm__thread_shm {
 		owner; /* member id, 0 free: CAS by claimers and reapers, the owner stores 0 */
 	struct coshm__a32 tid; /* as seen by the owner */
 	struct coshm__a64 lock_offset
-		[COSHM__LOCKS_HELD]; /* set before the lock's CAS, cleared after unlock */
+		[COSHM__LOCKS_HELD]; /* set before the lock's CAS, bit 0 after it, cleared after unlock */
 	struct coshm__a64 reserved1[5];
 };
 

@@ -21,7 +21,7 @@ static pthread_key_t exit_key;
 
 static void slot_give_back(struct coshm__thread_shm *thread)
 {
-	/* [T3] release, pairs [T1]; all that this thread did under its hazards is before it */
+	/* [T3] release, pairs [T1], [T2]; all that this thread did under its hazards is before it */
 	coshm__a32_store_release(&thread->owner, 0);
 }
 
@@ -50,6 +50,7 @@ static void thread_exits(void *unused)
 		if (!mine->key)
 			continue;
 		coshm__rcu_read_lock();
+		/* [G5] acquire, pairs [G4]; carries the segment's fields */
 		segment = atomic_load_explicit(&coshm__segments[i], memory_order_acquire);
 		key = coshm__a64_load_relaxed(&coshm__process->key[i]);
 		if (segment && key == mine->key) {
@@ -69,9 +70,10 @@ static void key_once_body(void)
 
 static void high_water_raise(struct coshm__a32 *mark, uint32_t above)
 {
-	uint32_t now = coshm__a32_load_relaxed(mark);
+	/* [T4] seq_cst, pairs [T5]; also when another has raised it: a scan that misses the mark comes before this
+	 * thread's first hazard, and so before its re-read of the slot */
+	uint32_t now = coshm__a32_load_seq_cst(mark);
 
-	/* seq_cst: a scan that misses it comes before this thread's first hazard, and so before its re-read of the slot */
 	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above))
 		;
 }
@@ -86,7 +88,7 @@ static struct coshm__thread_shm *slot_take(struct coshm__segment *segment, uint3
 		return NULL;
 	/* First: reapers of a claimant that dies right after its CAS look no further than the mark. */
 	high_water_raise(&segment->header->thread_high_water, index + 1);
-	/* [T1] seq_cst, pairs [T3] and [T2] in the hazard scan; before this thread's hazards */
+	/* [T1] seq_cst, pairs [T3], [T2]; before this thread's hazards */
 	if (!coshm__a32_cas_seq_cst(&thread->owner, &nobody, member_id))
 		return NULL;
 	COSHM__CRASH_POINT(THREAD_CLAIMED);
@@ -101,9 +103,10 @@ static struct coshm__thread_shm *slot_take(struct coshm__segment *segment, uint3
 	return thread;
 }
 
+/* The last slot is the rescuer's. */
 static struct coshm__thread_shm *slot_find(struct coshm__segment *segment, uint32_t member_id)
 {
-	for (uint32_t i = 0; i < segment->thread_count_max; i++) {
+	for (uint32_t i = 0; i + 1 < segment->thread_count_max; i++) {
 		struct coshm__thread_shm *thread = slot_take(segment, i, member_id);
 
 		if (thread)
@@ -112,7 +115,7 @@ static struct coshm__thread_shm *slot_find(struct coshm__segment *segment, uint3
 	return NULL;
 }
 
-/* Threads made without pthreads exit without a word. */
+/* Threads made without pthreads exit without a word. Under the threads mutex, so that no claim is half done. */
 static void sweep_own_exited(struct coshm__segment *segment, uint32_t member_id)
 {
 	int saved_errno = errno;
@@ -134,13 +137,28 @@ static void sweep_own_exited(struct coshm__segment *segment, uint32_t member_id)
 
 struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id)
 {
-	struct coshm__thread_shm *thread = slot_find(segment, member_id);
+	struct coshm__thread_shm *thread;
 
+	pthread_mutex_lock(&coshm__process->threads);
+	thread = slot_find(segment, member_id);
 	if (!thread) {
 		sweep_own_exited(segment, member_id);
 		thread = slot_find(segment, member_id);
 	}
+	pthread_mutex_unlock(&coshm__process->threads);
 	return thread;
+}
+
+struct coshm__thread_shm *coshm__thread_claim_rescue(struct coshm__segment *segment,
+						     uint32_t member_id)
+{
+	uint32_t index = segment->thread_count_max - 1;
+	struct coshm__a32 *owner = &segment->threads[index].owner;
+	uint32_t former = coshm__a32_load_relaxed(owner);
+
+	/* Only rescuers have it, one at a time, and this is the one: a former owner is dead. */
+	coshm__a32_cas_acq_rel(owner, &former, 0); /* [T3] */
+	return slot_take(segment, index, member_id);
 }
 
 /*
@@ -186,14 +204,19 @@ int coshm__op_begin_slow(struct coshm__op *op)
 		return 0;
 	}
 	pthread_once(&key_once, key_once_body);
-	op->thread = coshm__thread_claim(segment, op->member_id);
+	op->thread = coshm__member_is_rescuer(segment, op->member_id)
+			     ? NULL
+			     : coshm__thread_claim(segment, op->member_id);
 	if (op->thread) {
 		mine->thread = op->thread;
 		mine->key = key;
 		pthread_setspecific(exit_key, &coshm__process);
 		return 0;
 	}
-	/* No slot is free in the whole segment: threads of this process take turns on the one it set aside. */
+	/*
+	 * No slot is free in the whole segment: threads of this process take turns on the one it set aside. A rescuer has
+	 * only that one, so that it leaves nothing else behind when it dies.
+	 */
 	pthread_mutex_lock(&coshm__process->reserve[segment->index]);
 	op->thread = coshm__process->reserve_thread[segment->index];
 	op->shares_slot = 1;
@@ -228,7 +251,7 @@ static int begin_once(struct coshm__op *op, const void *token, uint32_t type, in
 
 int coshm__op_begin_any(struct coshm__op *op, const void *token, uint32_t type, int writes)
 {
-	int error = begin_once(op, token, type, writes);
+	int saved_errno = errno, error = begin_once(op, token, type, writes);
 
 	if (error == -EAGAIN) {
 		error = member_ensure(token, type);
@@ -240,6 +263,7 @@ int coshm__op_begin_any(struct coshm__op *op, const void *token, uint32_t type, 
 		error = coshm__fail(-ESTALE,
 				    "the object was removed before this forked child used it");
 	}
+	errno = saved_errno;
 	return error;
 }
 

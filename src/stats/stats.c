@@ -16,8 +16,7 @@ uint64_t coshm__count_sum(const struct coshm__counters_shm *counters, uint32_t r
 }
 
 /* In the order of the rows of COSHM__STAT_SEGMENT. */
-static uint64_t segment_value(struct coshm_segment *token, const struct coshm__segment *segment,
-			      uint32_t row)
+static uint64_t segment_value(const struct coshm__segment *segment, uint32_t row)
 {
 	const struct coshm__header_shm *header = segment->header;
 	struct coshm_segment_info info;
@@ -39,8 +38,7 @@ static uint64_t segment_value(struct coshm_segment *token, const struct coshm__s
 			threads += coshm__a32_load_relaxed(&segment->threads[i].owner) != 0;
 		return threads;
 	}
-	if (coshm_segment_info(token, &info))
-		return 0;
+	coshm__segment_describe(segment, &info);
 	switch (row) {
 	case COSHM__STAT_SEGMENT_members:
 		return info.member_count;
@@ -96,7 +94,7 @@ static int visit_rows(struct visit *visit, const struct coshm_object_info *info)
 			return error;
 		view = info ? coshm__view_get(op.segment, info->index) : NULL;
 		if (!info)
-			stat.value = segment_value(visit->token, op.segment, row);
+			stat.value = segment_value(op.segment, row);
 		else if (view && view->type == type)
 			stat.value = object_value(view, rows, row);
 		coshm__op_end(&op);

@@ -12,9 +12,14 @@ int coshm__hazard_barrier(struct coshm__segment *segment)
 {
 	int saved_errno = errno, result = 0;
 
-	/* In a FENCED segment the seq_cst accesses on both sides do it: slot changes are seq_cst, and so is [H4]. */
-	if (segment->fenced)
+	if (segment->fenced) {
+		/*
+		 * A fence, not an operation: it stands between the caller's changes of slots, of whatever order, and
+		 * the loads [H4]. The readers' [H1] and [H2] are seq_cst operations.
+		 */
+		coshm__full_fence();
 		return 0;
+	}
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0))
 		result = -EAGAIN;
 	errno = saved_errno;
@@ -40,15 +45,16 @@ static void mark(const uint64_t *pages, uint32_t count, uint64_t hazard, uint64_
 static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const uint64_t *pages,
 			 uint32_t count, uint64_t *busy)
 {
+	/* [T5] seq_cst, pairs [T4] */
 	uint32_t high = coshm__a32_load_seq_cst(&segment->header->thread_high_water);
 
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
 		const struct coshm__thread_shm *thread = &segment->threads[i];
 
-		/* [T2] seq_cst, pairs [T1] [T3]: what a free slot holds is a former owner's */
+		/* [T2] seq_cst, pairs [T1], [T3]; what a free slot holds is a former owner's */
 		if (coshm__a32_load_seq_cst(&thread->owner) == 0)
 			continue;
-		/* [H4] seq_cst (plain loads on x86), pairs [H1] [H3] [H5] [H6] */
+		/* [H4] seq_cst (plain loads on x86), pairs [H1], [H3], [H5], [H6], [P1], [P2] */
 		for (unsigned int h = 0; h < COSHM__HAZARD_READS && (kinds & COSHM__HAZARD_READ);
 		     h++)
 			mark(pages, count, coshm__a64_load_seq_cst(&thread->read_hazard[h]), busy);
@@ -61,12 +67,13 @@ static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const u
 static void scan_pins(struct coshm__segment *segment, const uint64_t *pages, uint32_t count,
 		      uint64_t *busy)
 {
+	/* [M7] */
 	uint32_t high = coshm__a32_load_seq_cst(&segment->header->member_high_water);
 
 	for (uint32_t i = 0; i < high && i < segment->member_count_max; i++) {
 		const struct coshm__member_shm *member = &segment->members[i];
 
-		/* Pins of the dead are void. [H4] as above, pairs [P1] [P2] */
+		/* Pins of the dead are void. [H4] as above */
 		if ((coshm__a64_load_seq_cst(&member->word) & 3) != COSHM__MEMBER_ALIVE)
 			continue;
 		for (unsigned int pin = 0; pin < COSHM__PIN_COUNT; pin++)

@@ -11,9 +11,10 @@
  * Why      (asymmetric Dekker) The reader stores its hazard and then loads the slot; the reuser stores the slot and then
  *          loads the hazards. With a full barrier on both sides at least one sees the other. The reader's is only a
  *          compiler barrier: membarrier(GLOBAL_EXPEDITED) runs a full one on every CPU that runs a member. In a FENCED
- *          segment both sides use sequentially consistent accesses instead.
- * Death    hazards of a dead member are void; reapers clear them, scanners may meet them before that and only keep a
- *          page a little longer.
+ *          segment the reader's accesses are sequentially consistent and the reuser's barrier is a fence. Either way
+ *          the reuser's barrier is not optional, and its changes of slots may have any order.
+ * Death    hazards of a dead member count until its thread slots are reaped: a page is kept a little longer. What is
+ *          left in a free slot means nothing; its next owner clears it.
  * Stopped  a stopped reader keeps at most its 4 read and 2 write pages.
  *
  * Pages are named by their byte offset in the segment, so hazards of different caches do not mix; 0 is none.
@@ -83,7 +84,7 @@ enum coshm__hazard_kinds {
 
 /*
  * Which of @count pages (ascending offsets) does any thread or member keep? Sets bit i of @ret_busy for pages[i].
- * Loads are [H4] acquire, seq_cst in a FENCED segment. count <= 64. A scan visits all thread slots up to the high-water
+ * count <= 64. A scan visits all thread slots up to the high-water
  * mark and all members' pins.
  */
 void coshm__hazard_scan(struct coshm__segment *segment, uint32_t kinds, const uint64_t *pages,

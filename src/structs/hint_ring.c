@@ -60,15 +60,15 @@ void coshm__hint_ring_initialise(struct coshm__hint_ring *ring, uint64_t full_co
 /* Is there no room for a push at @tail? Asks the takers' line only when the copy does not answer it. */
 static int is_full(struct coshm__hint_ring *ring, uint64_t tail)
 {
-	/* relaxed: any value that head ever had is low enough; a push only needs head > tail - count, which stays true */
-	uint64_t head = coshm__a64_load_relaxed(&ring->head_copy);
+	/* [R8] acquire, pairs [R9]; a taker that meets our entry must find the head where the copy says it was */
+	uint64_t head = coshm__a64_load_acquire(&ring->head_copy);
 
 	/* signed: head may be one ahead of a tail that nobody has moved yet */
 	if (coshm__likely((int64_t)(tail - head) < (int64_t)ring->entry_count))
 		return 0;
-	/* relaxed: as above */
+	/* relaxed: any value that head ever had is low enough; head > tail - count stays true once it is */
 	head = coshm__a64_load_relaxed(&ring->shm->head);
-	coshm__a64_store_relaxed(&ring->head_copy, head);
+	coshm__a64_store_release(&ring->head_copy, head); /* [R9] release, pairs [R8] */
 	return (int64_t)(tail - head) >= (int64_t)ring->entry_count;
 }
 
@@ -86,9 +86,11 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		uint64_t tail = coshm__a64_load_acquire(&ring->shm->tail);
 		uint64_t cycle = cycle_of_position(ring, tail);
 		struct coshm__a64 *entry = entry_at(ring, tail);
-		/* [R5] acquire, pairs [R1] for whoever helps; what it helps to announce is visible to it */
-		uint64_t seen = coshm__a64_load_acquire(entry);
+		uint64_t seen;
 
+		COSHM__CRASH_POINT(HINT_PUSH_AIMED);
+		/* [R5] acquire, pairs [R1]; a helper's [R4] then announces what it has seen */
+		seen = coshm__a64_load_acquire(entry);
 		if (cycle_of_entry(seen) == cycle) {
 			move_tail(ring, tail);
 			continue;
@@ -101,17 +103,16 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index)
 		}
 		if (coshm__unlikely(is_full(ring, tail)))
 			return -EAGAIN;
-		COSHM__CRASH_POINT(hint_ring_push_aimed);
 		/*
 		 * The expected value is exactly one cycle behind, and no entry ever has the same cycle twice: a pusher
 		 * that slept here for a lap cannot overwrite a newer hint.
-		 * [R1] release, pairs [R2]; carries the record's word, which became takeable before the push
+		 * [R1] seq_cst, pairs [R2], [R5] and [R10]; carries the record's word, which became takeable before the push
 		 */
-		if (coshm__a64_cas_release(
+		if (coshm__a64_cas_seq_cst(
 			    entry, &seen, cycle << COSHM__HINT_INDEX_BITS | (index & INDEX_MASK))) {
-			COSHM__CRASH_POINT(hint_ring_entry_pushed);
+			COSHM__CRASH_POINT(HINT_PUSHED);
 			move_tail(ring, tail);
-			COSHM__CRASH_POINT(hint_ring_tail_moved);
+			COSHM__CRASH_POINT(HINT_TAIL_MOVED);
 			return 0;
 		}
 	}
@@ -141,11 +142,25 @@ int coshm__hint_ring_peek(struct coshm__hint_ring *ring, uint64_t *ret_position,
 	}
 }
 
+int coshm__hint_ring_recheck(struct coshm__hint_ring *ring)
+{
+	/* [R6] acquire: an older head only shows an older hint */
+	uint64_t head = coshm__a64_load_acquire(&ring->shm->head);
+	/* [R10] seq_cst, pairs [R1]; the sleeper's half of a Dekker handshake, see the header */
+	uint64_t entry = coshm__a64_load_seq_cst(entry_at(ring, head));
+
+	if (is_one_behind(entry, cycle_of_position(ring, head)))
+		return 0;
+	/* Neither there nor missing: the head has gone on, or the entry is damaged. */
+	return cycle_of_entry(entry) == cycle_of_position(ring, head) ||
+	       coshm__a64_load_acquire(&ring->shm->head) != head; /* [R6] */
+}
+
 void coshm__hint_ring_advance(struct coshm__hint_ring *ring, uint64_t position)
 {
 	/* [R7] release, pairs [R6]; carries that the entries up to here were in */
 	if (coshm__a64_cas_release(&ring->shm->head, &position, position + 1))
-		COSHM__CRASH_POINT(hint_ring_head_moved);
+		COSHM__CRASH_POINT(HINT_HEAD_MOVED);
 }
 
 uint64_t coshm__hint_ring_length(const struct coshm__hint_ring *ring)
@@ -166,11 +181,13 @@ int coshm__hint_ring_positions(const struct coshm__hint_ring *ring, uint64_t *re
 	uint64_t head = coshm__a64_load_acquire(&ring->shm->head);
 	uint64_t tail = coshm__a64_load_acquire(&ring->shm->tail);
 
-	if (head < ring->entry_count || tail < ring->entry_count || (int64_t)(tail - head) < -1)
+	if (head < ring->entry_count || tail < ring->entry_count || tail > INT64_MAX ||
+	    head > tail + 1)
 		return -EUCLEAN;
 	/* The entry at the tail may be in already. */
 	tail++;
-	if (tail - head > ring->entry_count)
+	/* A head that is older than the tail is followed by positions that are gone: harmless, within reason. */
+	if (tail - head > 2 * ring->entry_count)
 		head = tail - ring->entry_count;
 	*ret_first = head;
 	*ret_end = tail;

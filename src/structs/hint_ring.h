@@ -64,6 +64,12 @@ int coshm__hint_ring_push(struct coshm__hint_ring *ring, uint32_t index);
 int coshm__hint_ring_peek(struct coshm__hint_ring *ring, uint64_t *ret_position,
 			  uint32_t *ret_index);
 
+/*
+ * 1 if there is, or was a moment ago, a hint. For who is about to sleep: announce the sleep by a seq_cst operation, then
+ * ask. A pusher whose hint this misses finds the announcement with a seq_cst load after its push.
+ */
+int coshm__hint_ring_recheck(struct coshm__hint_ring *ring);
+
 /* Moves the head past @position unless somebody has. */
 void coshm__hint_ring_advance(struct coshm__hint_ring *ring, uint64_t position);
 

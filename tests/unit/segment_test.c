@@ -187,10 +187,10 @@ static void bad_configurations_say_which_field(void **state)
 		{{.size_bytes = MIB, .mode = 0666}, "mode"},
 		{{.size_bytes = MIB, .mode = 0602}, "mode"},
 		{{.size_bytes = MIB, .mode = 04600}, "mode"},
-		{{.size_bytes = MIB, .member_count_max = 1025}, "member_count_max"},
-		{{.size_bytes = MIB, .thread_count_max = 8193}, "thread_count_max"},
+		{{.size_bytes = MIB, .member_count_max = 1024}, "member_count_max"},
+		{{.size_bytes = MIB, .thread_count_max = 8192}, "thread_count_max"},
 		{{.size_bytes = MIB, .flags = 0x80}, "flags"},
-		{{.size_bytes = MIB, .member_count_max = 1024, .thread_count_max = 8192},
+		{{.size_bytes = MIB, .member_count_max = 1023, .thread_count_max = 8191},
 		 "too small"},
 		{{.struct_size_bytes = 8, .size_bytes = MIB}, "struct_size_bytes"},
 	};

@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * modules/cache/evict.c - making room, a page at a time
+ *
+ * Who needs a page looks at all page words, picks a victim, and owns it by one CAS. Then it walks over the items: an item
+ * is live if a slot points right here. What should survive is appended elsewhere and its slot moved by one CAS; other
+ * slots are emptied. At the end no slot names the page: it waits in LIMBO for a barrier, together with others.
+ *
+ * Killed in the walk: the page says EVICT(dead); the next one begins at its start. That repeats nothing, because what
+ * was moved is not pointed to here any more.
+ * Stopped in the walk: nobody touches the page; the others choose another one.
+ */
+#include "modules/cache/cache.h"
+
+#include "base/crash.h"
+
+#include <time.h>
+
+#define GROUP	  16 /* items whose buckets are fetched at once */
+#define AVOID_MAX 16
+#define PAUSE_NS  (200 * 1000)
+
+enum mode {
+	MODE_CLEAN, /* all live items survive where they are in the order */
+	MODE_SMALL,
+	MODE_MAIN,
+};
+
+/* One look at the page table. */
+struct survey {
+	uint32_t free, limbo, sealed, small;
+	uint64_t dead_bytes; /* of sealed pages */
+	uint32_t expired;    /* pages; UINT32_MAX: none */
+	uint32_t partly_expired;
+	uint32_t most_dead;
+	uint32_t most_dead_bytes;
+	uint32_t oldest[2];
+};
+
+struct avoid {
+	uint32_t page[AVOID_MAX];
+	uint32_t count;
+};
+
+/* What room is made for. */
+struct need {
+	uint32_t pages;
+	int replaces;
+	int may_seal; /* open pages, too: they may be all there is */
+};
+
+static int is_avoided(const struct avoid *avoid, uint32_t page)
+{
+	for (uint32_t i = 0; i < avoid->count; i++)
+		if (avoid->page[i] == page)
+			return 1;
+	return 0;
+}
+
+/* Pages that dead members left: EVICT back to SEALED, so that the next walk begins anew; BUILD was never seen. */
+static uint64_t inherit(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
+			uint64_t word)
+{
+	uint32_t state = coshm__cache_page_state(word);
+
+	if ((state == COSHM__CACHE_PAGE_EVICT || state == COSHM__CACHE_PAGE_BUILD) &&
+	    coshm__member_is_dead24(op->segment, coshm__cache_page_owner(word)))
+		coshm__cache_page_change(cache, page, &word,
+					 state == COSHM__CACHE_PAGE_EVICT ? COSHM__CACHE_PAGE_SEALED
+									  : COSHM__CACHE_PAGE_LIMBO,
+					 0);
+	return word;
+}
+
+static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint64_t now_ms,
+			  uint64_t oldest_seal[2], struct survey *survey)
+{
+	const struct coshm__cache_page_shm *info = &cache->pages[page];
+	uint64_t seal = coshm__a64_load_relaxed(&info->seal);
+	uint32_t item_class = seal & 3 ? COSHM__CACHE_MAIN : COSHM__CACHE_SMALL;
+	uint32_t used = coshm__a32_load_relaxed(&info->used_bytes);
+	uint32_t dead = coshm__a32_load_relaxed(&info->dead_bytes);
+
+	/*
+	 * What was left over when it was sealed is no reason to clean: a page that holds one item of two thirds of its
+	 * size would look no better afterwards, for ever. Only who must not drop anything tries, if it is most of it.
+	 */
+	if (used > cache->page_bytes || dead > used)
+		dead = cache->page_bytes;
+	else if (used < cache->page_bytes / 2 && cache->policy == COSHM_CACHE_NONE)
+		dead += cache->page_bytes - used;
+	survey->dead_bytes += dead;
+	if (survey->most_dead == UINT32_MAX || dead > survey->most_dead_bytes) {
+		survey->most_dead = page;
+		survey->most_dead_bytes = dead;
+	}
+	if (coshm__a64_load_relaxed(&info->expire_last_ms) <= now_ms)
+		survey->expired = page;
+	if (coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms)
+		survey->partly_expired = page;
+	if (seal < oldest_seal[item_class]) {
+		oldest_seal[item_class] = seal;
+		survey->oldest[item_class] = page;
+	}
+}
+
+static void look(struct coshm__op *op, struct coshm__cache *cache, const struct avoid *avoid,
+		 struct survey *survey)
+{
+	uint64_t oldest_seal[2] = {UINT64_MAX, UINT64_MAX};
+	uint64_t now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
+
+	*survey = (struct survey){.expired = UINT32_MAX,
+				  .partly_expired = UINT32_MAX,
+				  .most_dead = UINT32_MAX,
+				  .oldest = {UINT32_MAX, UINT32_MAX}};
+	for (uint32_t i = 0; i < cache->page_count; i++) {
+		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i));
+		uint32_t owner = coshm__cache_page_owner(word);
+
+		switch (coshm__cache_page_state(word)) {
+		case COSHM__CACHE_PAGE_FREE:
+			survey->free++;
+			break;
+		case COSHM__CACHE_PAGE_LIMBO:
+			survey->limbo++;
+			break;
+		case COSHM__CACHE_PAGE_CHUNK:
+			if (owner < cache->page_count &&
+			    (coshm__a64_load_relaxed(&cache->pages[owner].seal) & 3) ==
+				    COSHM__CACHE_SMALL)
+				survey->small++;
+			break;
+		case COSHM__CACHE_PAGE_SEALED:
+			survey->sealed++;
+			if ((coshm__a64_load_relaxed(&cache->pages[i].seal) & 3) ==
+			    COSHM__CACHE_SMALL)
+				survey->small++;
+			if (!is_avoided(avoid, i))
+				survey_sealed(cache, i, now_ms, oldest_seal, survey);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+/* What one walk did. */
+struct walk {
+	uint32_t page;
+	enum mode mode;
+	uint32_t threshold; /* frequency that survives */
+	uint32_t wanted_pages;
+	uint32_t chunks; /* pages of large values that were given back */
+	uint64_t moved_bytes, now_ms, ghost_bytes;
+};
+
+struct walked_item {
+	unsigned char *at;
+	uint64_t word0, word1, hash;
+	uint32_t offset, bytes;
+};
+
+/* Copies the item to an open page and moves its slot there. 1 done or gone meanwhile; 0 not possible. */
+static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk,
+		    const struct walked_item *item, struct coshm__cache_place *place,
+		    uint32_t item_class, uint32_t frequency)
+{
+	struct coshm__cache_request request = {
+		.word0 = item->word0 & ((UINT64_C(1) << 42) - 1),
+		.version = 0,
+		.expire_ms = item->word1 >> 24,
+		.item_class = item_class,
+		.keep = 0,
+	};
+	struct coshm__rlock_shm *stripe = NULL;
+	struct coshm__cache_space space;
+	uint32_t version_low;
+	uint64_t word, next;
+	int moved = 0;
+
+	memcpy(&version_low, item->at + 16, 4);
+	request.version = coshm__cache_item_version(item->word0, version_low);
+	if (request.version == 0)
+		request.version = 1; /* damage; 0 would ask for a new one */
+	if (coshm__cache_reserve(op, cache, &request, 0, &space))
+		return 0;
+	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_NUMBER) {
+		/* incr adds in place under this lock: an addition behind our copy would be lost */
+		stripe = &coshm__cache_stripe(cache, place->home)->lock;
+		if (coshm__rlock_acquire(op, stripe, 0)) {
+			coshm__cache_reserve_undo(op, cache, &space);
+			return 0;
+		}
+	}
+	memcpy(space.item + 8, item->at + 8, item->bytes - 8);
+	COSHM__CRASH_POINT(cache_move_copied);
+	word = place->word;
+	do {
+		next = coshm__cache_slot(item->hash, item_class, space.page, space.offset,
+					 space.page_word);
+		if (walk->mode == MODE_CLEAN)
+			frequency = coshm__cache_slot_frequency(word);
+		next |= (uint64_t)frequency << 46;
+		moved = coshm__cache_slot_change(place->slot, &word, next);
+	} while (!moved && coshm__cache_same(word, place->word));
+	COSHM__CRASH_POINT(cache_moved);
+	if (stripe)
+		coshm__rlock_release(op, stripe);
+	if (!moved) {
+		coshm__cache_reserve_undo(op, cache, &space);
+		return 1;
+	}
+	coshm__cache_reserve_done(op);
+	walk->moved_bytes += item->bytes;
+	coshm__cache_page_dead(op, cache, walk->page, item->bytes);
+	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
+		struct coshm__cache_large large;
+
+		/* relaxed: only decides to which share the pages are counted */
+		if (coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT, item->word0,
+					    &large))
+			coshm__a64_store_relaxed(&cache->pages[large.leader].seal, item_class);
+	}
+	return 1;
+}
+
+static void drop(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk,
+		 const struct walked_item *item, struct coshm__cache_place *place, uint32_t counter)
+{
+	uint64_t word = place->word;
+
+	while (coshm__cache_same(word, place->word)) {
+		if (!coshm__cache_slot_change(place->slot, &word, 0))
+			continue;
+		coshm__cache_left(op, cache, place->home, place->distance, item->word1);
+		coshm__count(op, cache->counters, counter, 1);
+		coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, item->bytes);
+		if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
+			struct coshm__cache_large large;
+
+			if (coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT,
+						    item->word0, &large)) {
+				walk->chunks += large.page_count;
+				walk->ghost_bytes += large.value_bytes;
+			}
+		}
+		coshm__cache_item_dropped(op, cache, walk->page, item->at, item->word0);
+		if (cache->policy == COSHM_CACHE_LRU)
+			coshm__cache_lru_forget(op, cache, item->hash,
+						coshm__cache_item_node(cache, item->at),
+						coshm__cache_slot_index(cache, place->slot));
+		return;
+	}
+}
+
+/* 0; -EAGAIN: the item has to stay and cannot be moved now. */
+static int walk_item(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk,
+		     const struct walked_item *item)
+{
+	struct coshm__cache_place place;
+	uint32_t frequency, counter;
+	int expired, kept;
+
+	if (!coshm__cache_find_location(cache, item->hash, walk->page, item->offset, &place))
+		return 0;
+	if (coshm__cache_item_gone(cache, item->word1, walk->now_ms, &expired)) {
+		drop(op, cache, walk, item, &place,
+		     expired ? COSHM__STAT_CACHE_evicted_expired
+			     : COSHM__STAT_CACHE_evicted_flushed);
+		return 0;
+	}
+	if (cache->policy == COSHM_CACHE_LRU &&
+	    !coshm__cache_lru_owns(cache, coshm__cache_item_node(cache, item->at),
+				   coshm__cache_slot_index(cache, place.slot))) {
+		drop(op, cache, walk, item, &place, COSHM__STAT_CACHE_evicted_lru);
+		return 0;
+	}
+	frequency = coshm__cache_slot_frequency(place.word);
+	kept = walk->mode == MODE_CLEAN || frequency >= walk->threshold;
+	if (kept) {
+		uint32_t item_class = walk->mode == MODE_CLEAN ? coshm__cache_slot_class(place.word)
+							       : COSHM__CACHE_MAIN;
+		uint32_t next = walk->mode == MODE_MAIN && frequency ? frequency - 1 : 0;
+
+		if (relocate(op, cache, walk, item, &place, item_class, next))
+			return 0;
+		if (cache->policy != COSHM_CACHE_S3FIFO)
+			return -EAGAIN;
+		coshm__count(op, cache->counters, COSHM__STAT_CACHE_dropped_busy, 1);
+	}
+	counter = coshm__cache_slot_class(place.word) == COSHM__CACHE_SMALL
+			  ? COSHM__STAT_CACHE_evicted_small
+			  : COSHM__STAT_CACHE_evicted_main;
+	if (walk->mode == MODE_SMALL && !kept) {
+		coshm__cache_ghost_add(cache, item->hash);
+		walk->ghost_bytes += item->bytes;
+	}
+	drop(op, cache, walk, item, &place, counter);
+	return 0;
+}
+
+/* Reads up to GROUP items from *offset on; their buckets are on the way into the CPU's caches then. -1: damage. */
+static int read_group(const struct coshm__cache *cache, const struct walk *walk, uint32_t used,
+		      uint32_t *offset, struct walked_item items[GROUP])
+{
+	int count = 0;
+
+	while (count < GROUP && *offset < used) {
+		struct walked_item *item = &items[count];
+		uint32_t body;
+
+		item->at = coshm__cache_page(cache, walk->page) + *offset;
+		if (used - *offset < 24)
+			return -1;
+		memcpy(&item->word0, item->at, 8);
+		memcpy(&item->word1, item->at + 8, 8);
+		item->bytes = coshm__cache_item_bytes(cache, item->word0);
+		if (item->bytes == 0 || item->bytes > used - *offset)
+			return -1;
+		if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
+			memcpy(&item->hash, item->at + 32, 8);
+		} else {
+			body = cache->head_bytes;
+			item->hash = coshm__cache_hash(cache, item->at + body,
+						       coshm__cache_item_key(item->word0));
+		}
+		__builtin_prefetch(&cache->buckets[coshm__cache_home(cache, item->hash)], 1);
+		item->offset = *offset;
+		*offset += item->bytes;
+		count++;
+	}
+	return count;
+}
+
+/* Empties a page that this process owns. 0; 1: enough was given back, the rest stays; -EAGAIN: an item has to stay. */
+static int walk_page(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk)
+{
+	uint32_t used = coshm__a32_load_relaxed(&cache->pages[walk->page].used_bytes);
+	struct walked_item items[GROUP];
+	uint32_t offset = 0;
+	int error = 0;
+
+	while (offset < used && !error) {
+		int count = used <= cache->page_bytes
+				    ? read_group(cache, walk, used, &offset, items)
+				    : -1;
+
+		if (count < 0) {
+			/* Damage. What lies behind it cannot be found through the page, so through the index. */
+			coshm__count(op, cache->counters, COSHM__STAT_CACHE_damaged, 1);
+			coshm__cache_sweep_page(op, cache, walk->page);
+			break;
+		}
+		for (int i = 0; i < count && !error; i++) {
+			error = walk_item(op, cache, walk, &items[i]);
+			if (!error && walk->chunks && walk->chunks >= walk->wanted_pages &&
+			    items[i].offset + items[i].bytes < used)
+				error = 1;
+		}
+	}
+	if (walk->ghost_bytes)
+		coshm__a64_fetch_add_relaxed(&cache->shm->ghost_bytes, walk->ghost_bytes);
+	coshm__count(op, cache->counters, COSHM__STAT_CACHE_relocated, walk->moved_bytes);
+	return error;
+}
+
+/* Owns, walks and gives the page on. 1: it is in LIMBO; 0: it stays, choose another. */
+static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk)
+{
+	uint32_t me = coshm__id24(op->member_id);
+	uint64_t word = coshm__cache_page_load(cache, walk->page);
+	uint64_t offset = coshm__cache_page_offset(cache, walk->page), busy = 0;
+	int error;
+
+	if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_SEALED ||
+	    !coshm__cache_page_change(cache, walk->page, &word, COSHM__CACHE_PAGE_EVICT, me))
+		return 0;
+	COSHM__CRASH_POINT(cache_evict_owned);
+	/* H3: who still writes here publishes behind our back. No barrier: see the top of lane.c. */
+	coshm__hazard_scan(op->segment, COSHM__HAZARD_WRITE, &offset, 1, &busy);
+	walk->now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
+	error = busy ? -EAGAIN : walk_page(op, cache, walk);
+	COSHM__CRASH_POINT(cache_evict_walked);
+	coshm__cache_page_change(cache, walk->page, &word,
+				 error ? COSHM__CACHE_PAGE_SEALED : COSHM__CACHE_PAGE_LIMBO, 0);
+	COSHM__CRASH_POINT(cache_evict_done);
+	if (error == 0)
+		coshm__count(op, cache->counters,
+			     walk->mode == MODE_CLEAN ? COSHM__STAT_CACHE_pages_cleaned
+						      : COSHM__STAT_CACHE_pages_evicted,
+			     1);
+	return error == 0 || walk->chunks > 0;
+}
+
+/* Which page goes next, and how? 0: none. */
+static int choose(const struct coshm__cache *cache, const struct survey *survey,
+		  const struct need *need, struct walk *walk)
+{
+	/* What makes a page worth cleaning: copying what lives in it costs time, doing without what is dead costs room. */
+	uint32_t dead_least = cache->page_bytes / 3;
+
+	if (cache->policy == COSHM_CACHE_LRU)
+		dead_least = cache->page_bytes / 8;
+	else if (cache->policy == COSHM_CACHE_NONE)
+		dead_least = need->replaces ? 1 : cache->page_bytes / 16;
+	walk->mode = MODE_CLEAN;
+	walk->page = survey->expired;
+	if (walk->page != UINT32_MAX)
+		return 1;
+	walk->page = survey->most_dead;
+	if (walk->page != UINT32_MAX && survey->most_dead_bytes >= dead_least)
+		return 1;
+	if (cache->policy != COSHM_CACHE_S3FIFO) {
+		walk->page = survey->partly_expired;
+		return cache->policy == COSHM_CACHE_NONE && walk->page != UINT32_MAX;
+	}
+	/* A tenth of the pages, those of large values included, is for what was not proven yet. */
+	if (survey->small * 10 >= cache->page_count) {
+		walk->mode = MODE_SMALL;
+		walk->page = survey->oldest[COSHM__CACHE_SMALL];
+	} else {
+		walk->mode = MODE_MAIN;
+		walk->page = survey->oldest[COSHM__CACHE_MAIN];
+	}
+	return walk->page != UINT32_MAX;
+}
+
+/* The class that is to give has only open pages (few bytes, but perhaps heads of large values), or nothing at all. */
+static int choose_other(struct coshm__op *op, struct coshm__cache *cache,
+			const struct survey *survey, const struct need *need, struct walk *walk)
+{
+	if (cache->policy != COSHM_CACHE_S3FIFO)
+		return 0;
+	if (need->may_seal && coshm__cache_seal_all(op, cache,
+						    walk->mode == MODE_SMALL ? COSHM__CACHE_SMALL
+									     : COSHM__CACHE_MAIN))
+		return 0;
+	walk->mode = walk->mode == MODE_SMALL ? MODE_MAIN : MODE_SMALL;
+	walk->page =
+		survey->oldest[walk->mode == MODE_SMALL ? COSHM__CACHE_SMALL : COSHM__CACHE_MAIN];
+	return walk->page != UINT32_MAX;
+}
+
+/* One victim. 1: something was given back; 0: nothing could be. */
+static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const struct survey *survey,
+		     const struct need *need, struct avoid *avoid, uint32_t *stubborn)
+{
+	struct walk walk = {.threshold = 1, .wanted_pages = need->pages};
+
+	if (cache->policy == COSHM_CACHE_LRU && survey->expired == UINT32_MAX &&
+	    survey->dead_bytes < (uint64_t)survey->sealed * cache->page_bytes / 8) {
+		/* Nothing worth cleaning: the oldest entries make it so. */
+		if (coshm__cache_lru_evict(op, cache, (uint64_t)cache->page_bytes) > 0)
+			return 1;
+	}
+	if (!choose(cache, survey, need, &walk) && !choose_other(op, cache, survey, need, &walk))
+		return 0;
+	/* A main queue whose every item is in use gives nothing back: ask for more each time, so that it ends. */
+	if (walk.mode != MODE_CLEAN)
+		walk.threshold += *stubborn / 2;
+	if (!evict(op, cache, &walk)) {
+		if (avoid->count < AVOID_MAX)
+			avoid->page[avoid->count++] = walk.page;
+		return avoid->count < AVOID_MAX;
+	}
+	if (walk.moved_bytes > cache->page_bytes / 4 * 3)
+		++*stubborn;
+	return 1;
+}
+
+int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uint32_t pages,
+			   int replaces)
+{
+	uint32_t keep = coshm__cache_keep(cache, replaces);
+	struct need need = {pages, replaces, 1};
+	int saved_errno = errno;
+	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
+	uint32_t best = 0, stubborn = 0, sealed_all = 0;
+	struct avoid avoid = {.count = 0};
+	struct survey survey;
+
+	for (;;) {
+		int progress = 0;
+
+		look(op, cache, &avoid, &survey);
+		if (survey.free >= keep + pages)
+			return 0;
+		if (survey.free > best) {
+			best = survey.free;
+			deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
+		}
+		/* A barrier for a batch; earlier only if what is left is needed to move survivors. */
+		if (survey.limbo >= cache->limbo_batch || (survey.limbo > 0 && survey.free <= keep))
+			progress = coshm__cache_page_settle(op, cache) > 0;
+		if (!progress)
+			progress = evict_one(op, cache, &survey, &need, &avoid, &stubborn);
+		if (!progress && survey.limbo > 0)
+			progress = coshm__cache_page_settle(op, cache) > 0;
+		if (!progress && !sealed_all) {
+			sealed_all = 1;
+			progress = coshm__cache_seal_all(op, cache, COSHM__CACHE_SMALL) +
+					   coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
+				   0;
+		}
+		if (coshm__now_ns(op->segment) > deadline_ns)
+			return cache->policy == COSHM_CACHE_NONE && avoid.count == 0 ? -ENOSPC
+										     : -EAGAIN;
+		if (!progress) {
+			struct timespec pause = {0, PAUSE_NS};
+
+			if (cache->policy == COSHM_CACHE_NONE && survey.limbo == 0 &&
+			    avoid.count == 0)
+				return -ENOSPC;
+			nanosleep(&pause, NULL);
+			errno = saved_errno;
+			avoid.count = 0;
+			sealed_all = 0;
+		}
+	}
+}
+
+void coshm__cache_make_pace(struct coshm__op *op, struct coshm__cache *cache, uint32_t own_page)
+{
+	struct avoid avoid = {.page = {own_page}, .count = 1};
+	struct need need = {1, 0, 0};
+	struct survey survey;
+	uint32_t stubborn = 0;
+
+	/* Two at most: survivors open pages as well, and what is missing must be made up for some time. */
+	for (int i = 0; i < 2; i++) {
+		look(op, cache, &avoid, &survey);
+		if (survey.free + survey.limbo >= cache->spare_pages + cache->limbo_batch ||
+		    !evict_one(op, cache, &survey, &need, &avoid, &stubborn))
+			break;
+	}
+	if (survey.limbo >= cache->limbo_batch && survey.free <= cache->spare_pages + 1)
+		coshm__cache_page_settle(op, cache);
+}

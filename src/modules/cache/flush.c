@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * modules/cache/flush.c - forgetting everything by one store
+ *
+ * Items carry the low 24 bits of the epoch that they were made in; a flush raises the epoch. An item that survived 2^24
+ * flushes in the log would come back: so at the latest every 2^22 flushes somebody empties the slots of all that is
+ * forgotten, before the epoch goes on.
+ */
+#include "modules/cache/cache.h"
+
+#include "base/crash.h"
+
+#define SWEEP_EVERY (UINT64_C(1) << 22)
+
+static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch,
+		       uint64_t bucket, struct coshm__a64 *slot)
+{
+	for (int tries = 0; tries < 1000; tries++) {
+		uint64_t word = coshm__a64_load_relaxed(slot), word0, word1, hash;
+		uint32_t page = coshm__cache_slot_page(word);
+		uint32_t offset = coshm__cache_slot_offset(word), bytes;
+		unsigned char *item;
+
+		if (!word || page >= cache->page_count ||
+		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
+			return;
+		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
+		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
+			continue;
+		item = coshm__cache_page(cache, page) + offset;
+		memcpy(&word0, item, 8);
+		memcpy(&word1, item + 8, 8);
+		bytes = coshm__cache_item_bytes(cache, word0);
+		if (((word1 ^ epoch) & 0xffffff) == 0 || bytes == 0 ||
+		    offset + bytes > cache->page_bytes)
+			break;
+		if (coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)
+			memcpy(&hash, item + 32, 8);
+		else
+			hash = coshm__cache_hash(cache, item + cache->head_bytes,
+						 coshm__cache_item_key(word0));
+		if (coshm__cache_slot_change(slot, &word, 0)) {
+			uint64_t home = coshm__cache_home(cache, hash);
+
+			coshm__cache_left(op, cache, home, home != bucket, word1);
+			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted_flushed, 1);
+			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, bytes);
+			coshm__cache_item_dropped(op, cache, page, item, word0);
+			break;
+		}
+	}
+	coshm__hazard_clear(op, 2);
+}
+
+void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch)
+{
+	for (uint64_t b = 0; b < cache->bucket_count; b++)
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++)
+			if (coshm__a64_load_relaxed(&cache->buckets[b].slot[i]))
+				sweep_slot(op, cache, epoch, b, &cache->buckets[b].slot[i]);
+}
+
+int coshm_cache_flush(struct coshm_cache *token)
+{
+	struct coshm__cache *cache;
+	struct coshm__op op;
+	uint64_t epoch;
+	int error = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
+
+	if (error)
+		return error;
+	cache = op.handle->local;
+	coshm__tick(&op, coshm__now_coarse_ns(op.segment));
+	epoch = coshm__a64_load_relaxed(&cache->shm->epoch);
+	do {
+		uint64_t swept = coshm__a64_load_relaxed(&cache->shm->epoch_swept);
+
+		if (epoch - swept >= SWEEP_EVERY) {
+			coshm__cache_sweep_epoch(&op, cache, epoch);
+			/* Only up, and only to an epoch that was swept for. Killed before it: done again. relaxed: the
+			 * slots were emptied by seq_cst CAS before, the epoch goes on by one after it. */
+			while (swept < epoch &&
+			       !coshm__a64_cas_relaxed(&cache->shm->epoch_swept, &swept, epoch))
+				;
+			COSHM__CRASH_POINT(cache_epoch_swept);
+		}
+		/* [C14] seq_cst: a get that begins when this has returned loads the new epoch behind its slot */
+	} while (!coshm__a64_cas_seq_cst(&cache->shm->epoch, &epoch, epoch + 1));
+	COSHM__CRASH_POINT(cache_flushed);
+	coshm__a64_store_relaxed(&cache->shm->entries_flushed,
+				 coshm__count_sum(cache->counters, COSHM__STAT_CACHE_entries));
+	coshm__count(&op, cache->counters, COSHM__STAT_CACHE_flushes, 1);
+	coshm__op_end(&op);
+	return 0;
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * modules/cache/index.c - from keys to slots
+ *
+ * A key's home bucket and up to 7 further ones that its hash names. The further ones are looked at only while the
+ * home's spill count says that a key of this home stands elsewhere. A key keeps its slot until it is gone, so that one
+ * CAS replaces, moves or deletes it and no reader can miss it in between.
+ */
+#include "modules/cache/cache.h"
+
+#include "base/crash.h"
+
+#define PROBES		8
+#define TRIES_MAX	1000 /* of one slot that changes under the reader */
+#define SPILL_MASK	UINT64_C(0xff)
+#define DISTANCE(m)	((uint32_t)((m) >> 8) & 7)
+#define GHOST_COUNT	3
+#define GHOST_BITS	17
+#define GHOST_SHIFT	11
+#define GHOST_MASK	((UINT64_C(1) << (GHOST_COUNT * GHOST_BITS)) - 1)
+#define GHOST_AGES	64
+#define GHOST_AGE_LIMIT 8
+
+static uint64_t step_of(const struct coshm__cache *cache, uint64_t hash)
+{
+	return 1 + (hash >> 8 & 0xffffff) % cache->bucket_step_modulus;
+}
+
+static uint64_t step_on(const struct coshm__cache *cache, uint64_t bucket, uint64_t step)
+{
+	bucket += step;
+	return bucket >= cache->bucket_count ? bucket - cache->bucket_count : bucket;
+}
+
+uint64_t coshm__cache_probe(const struct coshm__cache *cache, uint64_t hash, uint32_t distance)
+{
+	uint64_t bucket = coshm__cache_home(cache, hash), step = step_of(cache, hash);
+
+	while (distance-- > 0)
+		bucket = step_on(cache, bucket, step);
+	return bucket;
+}
+
+/*
+ * How many buckets to look at. [C3] acquire, pairs [C4]: an insert raises the distance before it publishes, so who
+ * loads an older one has begun before that insert was done, and may miss it.
+ */
+uint32_t coshm__cache_distance(const struct coshm__cache *cache, uint64_t home)
+{
+	uint64_t meta = coshm__a64_load_acquire(&cache->buckets[home].meta);
+
+	return meta & SPILL_MASK ? DISTANCE(meta) : 0;
+}
+
+static void spill_more(struct coshm__cache *cache, uint64_t home, uint32_t distance)
+{
+	uint64_t meta = coshm__a64_load_relaxed(&cache->buckets[home].meta);
+	uint64_t next;
+
+	do {
+		next = meta & SPILL_MASK ? meta : meta & ~(UINT64_C(7) << 8);
+		if ((next & SPILL_MASK) != SPILL_MASK)
+			next++;
+		if (DISTANCE(next) < distance)
+			next = (next & ~(UINT64_C(7) << 8)) | (uint64_t)distance << 8;
+		/* [C4] release, pairs [C3] */
+	} while (!coshm__a64_cas_release(&cache->buckets[home].meta, &meta, next));
+	COSHM__CRASH_POINT(cache_spill_raised);
+}
+
+static void spill_less(struct coshm__cache *cache, uint64_t home)
+{
+	uint64_t meta = coshm__a64_load_relaxed(&cache->buckets[home].meta);
+
+	/* relaxed: seen early or late, it only decides whether one more bucket is looked at; I7 holds either way */
+	while ((meta & SPILL_MASK) != 0 && (meta & SPILL_MASK) != SPILL_MASK &&
+	       !coshm__a64_cas_relaxed(&cache->buckets[home].meta, &meta, meta - 1))
+		;
+}
+
+/*
+ * Keeps the page of *word by read hazard 0, if the slot still names the same item then. 1 kept; 0: *word is what is
+ * there now. H1: nobody reads a byte of an item without this.
+ */
+static int keep(struct coshm__op *op, const struct coshm__cache *cache,
+		const struct coshm__a64 *slot, uint64_t *word)
+{
+	uint64_t again;
+
+	coshm__hazard_protect(op, 0,
+			      coshm__cache_page_offset(cache, coshm__cache_slot_page(*word)));
+	again = coshm__hazard_recheck_load(op, slot);
+	if (coshm__likely(coshm__cache_same(again, *word))) {
+		*word = again;
+		return 1;
+	}
+	*word = again;
+	return 0;
+}
+
+/* Is the item of a kept slot word well formed and of this key? Fills the place. */
+static int is_key(struct coshm__op *op, const struct coshm__cache *cache, uint64_t hash,
+		  const void *key, size_t key_bytes, const struct coshm__a64 *slot, uint64_t word,
+		  struct coshm__cache_place *place)
+{
+	uint32_t page = coshm__cache_slot_page(word);
+	uint32_t offset = coshm__cache_slot_offset(word);
+	unsigned char *item;
+
+	/* H4. relaxed: the slot was loaded again after the hazard, so the page cannot change its generation now */
+	if (coshm__unlikely(((coshm__a64_load_relaxed(&cache->words[page]) ^ word) & 0x7f) != 0 ||
+			    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes))
+		return 0;
+	item = coshm__cache_page(cache, page) + offset;
+	memcpy(&place->word0, item, 8);
+	if (coshm__cache_item_key(place->word0) != key_bytes)
+		return 0;
+	place->bytes = coshm__cache_item_bytes(cache, place->word0);
+	if (coshm__unlikely(place->bytes == 0 || offset + place->bytes > cache->page_bytes))
+		return 0;
+	memcpy(&place->word1, item + 8, 8);
+	place->slot = (struct coshm__a64 *)slot;
+	place->word = word;
+	place->page = page;
+	place->item = item;
+	if (coshm__unlikely(coshm__cache_item_flags(place->word0) & COSHM__CACHE_ITEM_LARGE)) {
+		struct coshm__cache_large large;
+		uint64_t again;
+
+		if (!coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, place->word0,
+					     &large) ||
+		    large.hash != hash)
+			return 0;
+		coshm__hazard_protect(op, 1, coshm__cache_page_offset(cache, large.leader));
+		again = coshm__hazard_recheck_load(op, slot);
+		if (coshm__cache_same(again, word) &&
+		    coshm__cache_large_key_is(cache, &large, key, key_bytes))
+			return 1;
+		coshm__hazard_clear(op, 1);
+		return 0;
+	}
+	return memcmp(item + cache->head_bytes, key, key_bytes) == 0;
+}
+
+int coshm__cache_find(struct coshm__op *op, const struct coshm__cache *cache, uint64_t hash,
+		      const void *key, size_t key_bytes, struct coshm__cache_place *ret_place)
+{
+	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = 0;
+	uint32_t distance = coshm__cache_distance(cache, home);
+	uint64_t tag = hash << 48;
+
+	for (uint32_t d = 0;; d++) {
+		const struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
+
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+			/* relaxed: what it names is read only after keep() has loaded it again */
+			uint64_t word = coshm__a64_load_relaxed(&b->slot[i]);
+
+			for (int tries = 0; tries < TRIES_MAX; tries++) {
+				if (coshm__likely((word & COSHM__CACHE_TAG_MASK) != tag || !word ||
+						  coshm__cache_slot_page(word) >=
+							  cache->page_count))
+					break;
+				if (!keep(op, cache, &b->slot[i], &word))
+					continue;
+				ret_place->home = home;
+				ret_place->distance = d;
+				if (is_key(op, cache, hash, key, key_bytes, &b->slot[i], word,
+					   ret_place))
+					return 1;
+				/* Another key, or this one was replaced since: then the slot has changed. */
+				{
+					uint64_t again = coshm__a64_load_relaxed(&b->slot[i]);
+
+					if (coshm__cache_same(again, word))
+						break;
+					word = again;
+				}
+			}
+		}
+		if (coshm__likely(d >= distance))
+			break;
+		if (d == 0)
+			step = step_of(cache, hash);
+		bucket = step_on(cache, bucket, step);
+	}
+	coshm__hazard_clear(op, 0);
+	return 0;
+}
+
+int coshm__cache_find_location(const struct coshm__cache *cache, uint64_t hash, uint32_t page,
+			       uint32_t offset, struct coshm__cache_place *ret_place)
+{
+	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
+	uint32_t distance = coshm__cache_distance(cache, home);
+
+	for (uint32_t d = 0; d <= distance; d++) {
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
+			uint64_t word = coshm__cache_slot_load(slot);
+
+			if (word && coshm__cache_slot_page(word) == page &&
+			    coshm__cache_slot_offset(word) == offset) {
+				ret_place->slot = slot;
+				ret_place->word = word;
+				ret_place->home = home;
+				ret_place->distance = d;
+				ret_place->page = page;
+				return 1;
+			}
+		}
+		bucket = step_on(cache, bucket, step);
+	}
+	return 0;
+}
+
+int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			uint64_t word, void (*before)(void *context, uint32_t slot_index),
+			void *context)
+{
+	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
+
+	for (uint32_t d = 0; d < PROBES; d++) {
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
+			uint64_t empty = 0;
+
+			if (coshm__a64_load_relaxed(slot) != 0)
+				continue;
+			if (d > 0)
+				spill_more(cache, home, d);
+			if (before)
+				before(context, coshm__cache_slot_index(cache, slot));
+			if (coshm__cache_slot_change(slot, &empty, word)) {
+				COSHM__CRASH_POINT(cache_inserted);
+				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
+				return 0;
+			}
+			if (d > 0)
+				spill_less(cache, home);
+		}
+		bucket = step_on(cache, bucket, step);
+	}
+	return -ENOSPC;
+}
+
+void coshm__cache_left(struct coshm__op *op, struct coshm__cache *cache, uint64_t home,
+		       uint32_t distance, uint64_t word1)
+{
+	COSHM__CRASH_POINT(cache_slot_emptied);
+	if (distance > 0)
+		spill_less(cache, home);
+	if (coshm__cache_item_counts(cache, word1))
+		coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, UINT64_MAX);
+}
+
+uint32_t coshm__cache_sweep_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t page)
+{
+	uint32_t swept = 0;
+
+	for (uint64_t b = 0; b < cache->bucket_count; b++) {
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+			struct coshm__a64 *slot = &cache->buckets[b].slot[i];
+			uint64_t word = coshm__cache_slot_load(slot);
+
+			while (word && coshm__cache_slot_page(word) == page) {
+				if (coshm__cache_slot_change(slot, &word, 0)) {
+					/* The key cannot be read: its home may keep one spill too many (I7). */
+					coshm__cache_left(
+						op, cache, 0, 0,
+						coshm__a64_load_relaxed(&cache->shm->epoch));
+					swept++;
+					break;
+				}
+			}
+		}
+	}
+	return swept;
+}
+
+static uint64_t ghost_now(const struct coshm__cache *cache)
+{
+	return coshm__a64_load_relaxed(&cache->shm->ghost_bytes) / cache->ghost_age_bytes %
+	       GHOST_AGES;
+}
+
+static uint64_t ghost_fingerprint(uint64_t hash)
+{
+	uint64_t fingerprint = hash >> 16 & 0x7ff;
+
+	return fingerprint ? fingerprint : 1;
+}
+
+void coshm__cache_ghost_add(struct coshm__cache *cache, uint64_t hash)
+{
+	struct coshm__a64 *word = &cache->buckets[coshm__cache_home(cache, hash)].meta;
+	uint64_t meta = coshm__a64_load_relaxed(word), next;
+	uint64_t ghost = ghost_fingerprint(hash) << 6 | ghost_now(cache);
+
+	do {
+		next = (meta >> GHOST_SHIFT << GHOST_BITS | ghost) & GHOST_MASK;
+		next = next << GHOST_SHIFT | (meta & ((1u << GHOST_SHIFT) - 1));
+		/* relaxed: a hint that stands alone; the spill bits beside it are unchanged */
+	} while (!coshm__a64_cas_relaxed(word, &meta, next));
+}
+
+int coshm__cache_ghost_has(const struct coshm__cache *cache, uint64_t hash)
+{
+	uint64_t meta =
+		coshm__a64_load_relaxed(&cache->buckets[coshm__cache_home(cache, hash)].meta);
+	uint64_t fingerprint = ghost_fingerprint(hash), now = ghost_now(cache);
+
+	for (uint32_t i = 0; i < GHOST_COUNT; i++) {
+		uint64_t ghost = meta >> (GHOST_SHIFT + i * GHOST_BITS);
+
+		if ((ghost >> 6 & 0x7ff) == fingerprint &&
+		    ((now - ghost) & (GHOST_AGES - 1)) <= GHOST_AGE_LIMIT)
+			return 1;
+	}
+	return 0;
+}
+
+void coshm__cache_item_dropped(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
+			       const unsigned char *item, uint64_t word0)
+{
+	coshm__cache_page_dead(op, cache, page, coshm__cache_item_bytes(cache, word0));
+	if (coshm__unlikely(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)) {
+		struct coshm__cache_large large;
+
+		if (coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
+			coshm__cache_large_retire(cache, &large);
+	}
+}

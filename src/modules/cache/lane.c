@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * modules/cache/lane.c - appending to the log
+ *
+ * A lane has an open page per class. Under its lock a writer gets its place, writes the item's first word (which tells
+ * the length, so that the page can be walked) and announces the page as its write hazard; all other bytes are written
+ * outside the lock. Who seals the page takes the same lock, so whoever sees SEALED sees all hazards of its writers.
+ */
+#include "modules/cache/cache.h"
+
+#include "base/crash.h"
+
+#define OPEN_NONE	      0
+#define OPEN_WORD(page, used) (((uint64_t)(page) + 1) << 40 | (used))
+#define OPEN_PAGE(word)	      ((uint32_t)((word) >> 40) - 1)
+#define OPEN_USED(word)	      ((uint32_t)(word))
+
+/* All lanes busy for this long: some holder is stopped or waits for a CPU, and the spare lane is used. */
+#define SPARE_AFTER_NS 50000
+
+/* The lane's open page of a class, if its word agrees. */
+static int open_page(const struct coshm__cache *cache, uint32_t lane, uint32_t item_class,
+		     uint32_t *ret_page, uint32_t *ret_used, uint64_t *ret_word)
+{
+	/* relaxed: under the lane's lock */
+	uint64_t open = coshm__a64_load_relaxed(&cache->lanes[lane].open[item_class]);
+	uint64_t word;
+
+	if (open == OPEN_NONE || OPEN_PAGE(open) >= cache->page_count ||
+	    OPEN_USED(open) > cache->page_bytes)
+		return 0;
+	word = coshm__a64_load_relaxed(&cache->words[OPEN_PAGE(open)]);
+	if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_OPEN ||
+	    coshm__cache_page_owner(word) != lane)
+		return 0;
+	*ret_page = OPEN_PAGE(open);
+	*ret_used = OPEN_USED(open);
+	*ret_word = word;
+	return 1;
+}
+
+static void seal(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t page,
+		 uint32_t used, uint64_t word)
+{
+	struct coshm__cache_page_shm *info = &cache->pages[page];
+	uint64_t sequence = coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1);
+
+	/* relaxed: carried by the CAS to SEALED */
+	coshm__a32_store_relaxed(&info->used_bytes, used);
+	coshm__a64_store_relaxed(&info->seal, sequence << 2 | item_class);
+	COSHM__CRASH_POINT(cache_page_sealing);
+	coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
+	COSHM__CRASH_POINT(cache_page_sealed);
+	coshm__a64_store_relaxed(&cache->lanes[lane].open[item_class], OPEN_NONE);
+	COSHM__CRASH_POINT(cache_lane_closed);
+}
+
+static int open_new(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t keep,
+		    uint32_t *ret_page, uint64_t *ret_word)
+{
+	struct coshm__cache_page_shm *info;
+	int error = coshm__cache_page_take(cache, lane * (cache->page_count / cache->lane_total),
+					   keep, COSHM__CACHE_PAGE_OPEN, lane, ret_page, ret_word);
+
+	if (error)
+		return error;
+	COSHM__CRASH_POINT(cache_page_taken);
+	/* A fence, [C7], pairs [C12]: the new generation, which the CAS to FREE stored, is there before the first byte
+	 * of the new life, which is a plain store; checked copies load in the other order. */
+	coshm__release_fence();
+	info = &cache->pages[*ret_page];
+	coshm__a32_store_relaxed(&info->dead_bytes, 0);
+	coshm__a32_store_relaxed(&info->used_bytes, 0);
+	coshm__a64_store_relaxed(&info->expire_first_ms, UINT64_MAX);
+	coshm__a64_store_relaxed(&info->expire_last_ms, 0);
+	coshm__a64_store_relaxed(&cache->lanes[lane].open[item_class], OPEN_WORD(*ret_page, 0));
+	COSHM__CRASH_POINT(cache_page_opened);
+	return 0;
+}
+
+static void note_expiry(struct coshm__cache_page_shm *info, uint64_t expire_ms)
+{
+	uint64_t at = expire_ms ? expire_ms : UINT64_MAX;
+
+	/* relaxed: under the lane's lock; carried by the CAS to SEALED */
+	if (at < coshm__a64_load_relaxed(&info->expire_first_ms))
+		coshm__a64_store_relaxed(&info->expire_first_ms, at);
+	if (at > coshm__a64_load_relaxed(&info->expire_last_ms))
+		coshm__a64_store_relaxed(&info->expire_last_ms, at);
+}
+
+static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lane,
+		  const struct coshm__cache_request *request, struct coshm__cache_space *space)
+{
+	uint32_t bytes = coshm__cache_item_bytes(cache, request->word0), page = 0, used = 0;
+	uint32_t item_class = request->item_class;
+	uint64_t page_word = 0, version = request->version;
+	int is_open = open_page(cache, lane, item_class, &page, &used, &page_word);
+
+	if (!is_open || used + bytes > cache->page_bytes) {
+		int error;
+
+		if (is_open)
+			seal(cache, lane, item_class, page, used, page_word);
+		error = open_new(cache, lane, item_class, request->keep, &page, &page_word);
+		if (error)
+			return error;
+		used = 0;
+	}
+	if (version == 0) {
+		/* relaxed: under the lane's lock */
+		version = coshm__a64_load_relaxed(&cache->lanes[lane].sequence) + 1;
+		coshm__a64_store_relaxed(&cache->lanes[lane].sequence, version);
+		version = (uint64_t)lane << 48 | (version & ((UINT64_C(1) << 48) - 1));
+	}
+	space->word0 = request->word0 | version >> 32 << 42;
+	space->item = coshm__cache_page(cache, page) + used;
+	space->version_low = (uint32_t)version;
+	space->page = page;
+	space->offset = used;
+	space->bytes = bytes;
+	space->page_word = page_word;
+	note_expiry(&cache->pages[page], request->expire_ms);
+	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
+	COSHM__CRASH_POINT(cache_write_announced);
+	memcpy(space->item, &space->word0, 8);
+	/* [C8] release, pairs [C13] in verify; who takes the lock over from a dead holder needs no more than this order:
+	 * the length stands before the end moves */
+	coshm__a64_store_release(&cache->lanes[lane].open[item_class],
+				 OPEN_WORD(page, used + bytes));
+	COSHM__CRASH_POINT(cache_reserved);
+	return 0;
+}
+
+int coshm__cache_reserve(struct coshm__op *op, struct coshm__cache *cache,
+			 const struct coshm__cache_request *request, uint64_t timeout_ns,
+			 struct coshm__cache_space *ret_space)
+{
+	uint32_t first = (uint32_t)(op->thread - op->segment->threads) % cache->lane_count;
+	uint32_t lane = first;
+	int error;
+
+	for (uint32_t i = 0; i < cache->lane_count; i++) {
+		lane = first + i < cache->lane_count ? first + i : first + i - cache->lane_count;
+		error = coshm__rlock_acquire(op, &cache->lanes[lane].lock, 0);
+		if (coshm__likely(!error))
+			goto locked;
+	}
+	coshm__count(op, cache->counters, COSHM__STAT_CACHE_lane_waits, 1);
+	lane = first;
+	error = coshm__rlock_acquire(op, &cache->lanes[lane].lock,
+				     timeout_ns < SPARE_AFTER_NS ? timeout_ns : SPARE_AFTER_NS);
+	if (error) {
+		lane = cache->lane_count;
+		error = coshm__rlock_acquire(op, &cache->lanes[lane].lock, timeout_ns);
+	}
+	if (error)
+		return error;
+locked:
+	error = append(op, cache, lane, request, ret_space);
+	coshm__rlock_release(op, &cache->lanes[lane].lock);
+	return error;
+}
+
+void coshm__cache_reserve_undo(struct coshm__op *op, struct coshm__cache *cache,
+			       const struct coshm__cache_space *space)
+{
+	coshm__cache_page_dead(op, cache, space->page, space->bytes);
+	coshm__cache_reserve_done(op);
+}
+
+uint32_t coshm__cache_seal_all(struct coshm__op *op, struct coshm__cache *cache,
+			       uint32_t item_class)
+{
+	uint32_t sealed = 0, page, used;
+	uint64_t word;
+
+	for (uint32_t lane = 0; lane < cache->lane_total; lane++) {
+		if (coshm__rlock_acquire(op, &cache->lanes[lane].lock, 0))
+			continue;
+		if (open_page(cache, lane, item_class, &page, &used, &word) && used > 0) {
+			seal(cache, lane, item_class, page, used, word);
+			sealed++;
+		}
+		coshm__rlock_release(op, &cache->lanes[lane].lock);
+	}
+	return sealed;
+}
+
+/*
+ * The lock was taken over from a dead holder. What the lane says is open stays open, its end is right (C8). A page that
+ * was taken for the lane but not entered has no items: it goes on to LIMBO as if it had been emptied. An entry whose
+ * page is not the lane's any more (killed after sealing) is dropped.
+ */
+int coshm__cache_lane_recover(struct coshm__cache *cache, uint32_t lane)
+{
+	uint32_t page[2] = {UINT32_MAX, UINT32_MAX}, used;
+	uint64_t word;
+
+	for (uint32_t c = 0; c < 2; c++) {
+		if (!open_page(cache, lane, c, &page[c], &used, &word)) {
+			page[c] = UINT32_MAX;
+			coshm__a64_store_relaxed(&cache->lanes[lane].open[c], OPEN_NONE);
+		}
+	}
+	for (uint32_t i = 0; i < cache->page_count; i++) {
+		word = coshm__cache_page_load(cache, i);
+		if (coshm__cache_page_state(word) == COSHM__CACHE_PAGE_OPEN &&
+		    coshm__cache_page_owner(word) == lane && i != page[0] && i != page[1])
+			coshm__cache_page_change(cache, i, &word, COSHM__CACHE_PAGE_LIMBO, 0);
+	}
+	return 0;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * modules/cache/reap.c - what a dead member leaves, and who holds what
+ *
+ * Words that name a member: page words in EVICT and BUILD, the builder of a group, the locks. Locks are found by their
+ * holder's thread slot, hazards and pins lie outside of the cache: all that is the segment's work.
+ */
+#include "modules/cache/cache.h"
+
+static int lock_of(const struct coshm__cache *cache, uint64_t offset, uint32_t *ret_index)
+{
+	if (offset >= cache->lanes_offset &&
+	    offset < cache->lanes_offset + cache->lane_total * sizeof(*cache->lanes)) {
+		*ret_index = (uint32_t)((offset - cache->lanes_offset) / sizeof(*cache->lanes));
+		return 'a';
+	}
+	if (cache->policy == COSHM_CACHE_LRU && offset >= cache->lists_offset &&
+	    offset < cache->lists_offset + cache->lane_count * sizeof(*cache->lists)) {
+		*ret_index = (uint32_t)((offset - cache->lists_offset) / sizeof(*cache->lists));
+		return 'l';
+	}
+	return 0;
+}
+
+int coshm__cache_recover_lock(struct coshm__op *op, struct coshm__handle *handle,
+			      struct coshm__rlock_shm *lock)
+{
+	struct coshm__cache *cache = handle->local;
+	uint32_t index;
+
+	(void)op;
+	switch (lock_of(cache, (uint64_t)((unsigned char *)lock - (unsigned char *)handle->object),
+			&index)) {
+	case 'a':
+		return coshm__cache_lane_recover(cache, index);
+	case 'l':
+		return coshm__cache_lru_recover(cache, &cache->lists[index]);
+	default:
+		return 0; /* a stripe guards nothing that can be half done */
+	}
+}
+
+int coshm__cache_lock_is_lane(struct coshm__handle *handle, uint64_t offset_bytes)
+{
+	uint32_t index;
+
+	return lock_of(handle->local, offset_bytes, &index) == 'a';
+}
+
+/* One page: whatever in it names the dead member. */
+static void reap_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t dead_id,
+		      uint32_t page)
+{
+	uint64_t word = coshm__cache_page_load(cache, page);
+	uint32_t state = coshm__cache_page_state(word);
+
+	if (coshm__cache_page_owner(word) == coshm__id24(dead_id)) {
+		if (state == COSHM__CACHE_PAGE_EVICT)
+			coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
+		else if (state == COSHM__CACHE_PAGE_BUILD)
+			coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_LIMBO, 0);
+	}
+	/* Killed while it published or took back a large value: the group knows whether it is one. */
+	if (state == COSHM__CACHE_PAGE_CHUNK && coshm__cache_page_owner(word) == page)
+		coshm__cache_group_check(op, cache, page);
+}
+
+int coshm__cache_reap(struct coshm__op *op, struct coshm__handle *handle, uint32_t dead_id,
+		      uint64_t *cursor, uint64_t budget)
+{
+	struct coshm__cache *cache = handle->local;
+	uint64_t end = *cursor + (budget ? budget : 1);
+
+	for (; *cursor < cache->page_count && *cursor < end; ++*cursor)
+		reap_page(op, cache, dead_id, (uint32_t)*cursor);
+	return *cursor >= cache->page_count;
+}
+
+static int is_page_of(const struct coshm__cache *cache, uint64_t offset)
+{
+	return offset >= cache->log_offset &&
+	       offset - cache->log_offset < (uint64_t)cache->page_count * cache->page_bytes;
+}
+
+void coshm__cache_holdings(struct coshm__handle *handle, uint32_t member_id,
+			   struct coshm_member_info *info)
+{
+	const struct coshm__cache *cache = handle->local;
+	const struct coshm__segment *segment = handle->segment;
+	/* relaxed, all of it: for display, a moment old anyway */
+	uint32_t high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
+	const struct coshm__member_shm *member;
+
+	if (high_water > segment->thread_count_max)
+		high_water = segment->thread_count_max;
+	for (uint32_t i = 0; i < high_water; i++) {
+		const struct coshm__thread_shm *thread = &segment->threads[i];
+
+		if (coshm__a32_load_relaxed(&thread->owner) != member_id)
+			continue;
+		for (uint32_t h = 0; h < COSHM__HAZARD_READS; h++)
+			info->pages_read += (uint32_t)is_page_of(
+				cache, coshm__a64_load_relaxed(&thread->read_hazard[h]));
+		for (uint32_t h = 0; h < COSHM__HAZARD_WRITES; h++)
+			info->pages_written += (uint32_t)is_page_of(
+				cache, coshm__a64_load_relaxed(&thread->write_hazard[h]));
+	}
+	if (COSHM__MEMBER_SLOT_OF(member_id) < segment->member_count_max) {
+		member = &segment->members[COSHM__MEMBER_SLOT_OF(member_id)];
+		for (uint32_t i = 0; i < COSHM__PIN_COUNT; i++)
+			info->pages_pinned += (uint32_t)is_page_of(
+				cache, coshm__a64_load_relaxed(&member->pins[i]));
+	}
+	for (uint32_t i = 0; i < cache->page_count; i++) {
+		uint64_t word = coshm__a64_load_relaxed(&cache->words[i]);
+
+		if ((coshm__cache_page_state(word) == COSHM__CACHE_PAGE_EVICT ||
+		     coshm__cache_page_state(word) == COSHM__CACHE_PAGE_BUILD) &&
+		    coshm__cache_page_owner(word) == coshm__id24(member_id))
+			info->pages_written++;
+	}
+}
+
+uint64_t coshm__cache_gauge(struct coshm__handle *handle, uint32_t index)
+{
+	const struct coshm__cache *cache = handle->local;
+	uint64_t free_count = 0, sealed = 0, large = 0, live = 0, sum;
+
+	if (index == COSHM__STAT_CACHE_entries) {
+		sum = coshm__count_sum(cache->counters, COSHM__STAT_CACHE_entries) -
+		      coshm__a64_load_relaxed(&cache->shm->entries_flushed);
+		return sum > UINT64_MAX / 2 ? 0 : sum;
+	}
+	for (uint32_t i = 0; i < cache->page_count; i++) {
+		uint64_t word = coshm__a64_load_relaxed(&cache->words[i]);
+		uint32_t used = coshm__a32_load_relaxed(&cache->pages[i].used_bytes);
+		uint32_t dead = coshm__a32_load_relaxed(&cache->pages[i].dead_bytes);
+
+		switch (coshm__cache_page_state(word)) {
+		case COSHM__CACHE_PAGE_FREE:
+			free_count++;
+			break;
+		case COSHM__CACHE_PAGE_SEALED:
+			sealed++;
+			live += dead < used ? used - dead : 0;
+			break;
+		case COSHM__CACHE_PAGE_CHUNK:
+			large++;
+			live += cache->page_bytes;
+			break;
+		default:
+			break;
+		}
+	}
+	switch (index) {
+	case COSHM__STAT_CACHE_live:
+		return live;
+	case COSHM__STAT_CACHE_pages_free:
+		return free_count;
+	case COSHM__STAT_CACHE_pages_sealed:
+		return sealed;
+	case COSHM__STAT_CACHE_pages_large:
+		return large;
+	default:
+		return 0;
+	}
+}

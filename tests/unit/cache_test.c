@@ -1,0 +1,827 @@
+/* SPDX-License-Identifier: MIT */
+/* What coshm/cache.h promises to one process. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include <coshm/coshm.h>
+#include <coshm/inspect.h>
+
+#include "modules/cache/cache.h"
+#include "support/procs.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+struct fixture {
+	char name[TEST_SEGMENT_NAME_SIZE];
+	struct coshm_segment *segment;
+};
+
+static int set_up(void **state)
+{
+	struct coshm_segment_config config = {.size_bytes = 4 * MIB, .size_max_bytes = 256 * MIB};
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	test_segment_name(fixture->name, "cache");
+	assert_int_equal(coshm_segment_create(fixture->name, &config, 0, &fixture->segment), 0);
+	*state = fixture;
+	return 0;
+}
+
+static void print_finding(void *context, int level, const char *where, const char *text)
+{
+	(void)context;
+	if (level > COSHM_VERIFY_NOTE)
+		fprintf(stderr, "# %s %s: %s\n",
+			level == COSHM_VERIFY_DAMAGE ? "damage" : "pending", where, text);
+}
+
+static void assert_sound(struct coshm_segment *segment)
+{
+	struct coshm_verify_result result;
+
+	assert_int_equal(coshm_inspect_verify(segment, NULL, print_finding, NULL, &result), 0);
+	assert_int_equal(result.damage, 0);
+	assert_int_equal(result.pending, 0);
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_sound(fixture->segment);
+	assert_int_equal(coshm_segment_detach(fixture->segment), 0);
+	assert_int_equal(coshm_segment_unlink(fixture->name), 0);
+	free(fixture);
+	return 0;
+}
+
+static struct coshm_cache *make(void **state, const char *name,
+				const struct coshm_cache_config *config)
+{
+	struct fixture *fixture = *state;
+	struct coshm_cache *cache;
+
+	assert_int_equal(coshm_cache_create(fixture->segment, name, config, 0, &cache), 0);
+	return cache;
+}
+
+static uint64_t stat_of(void **state, const char *object, const char *name)
+{
+	struct fixture *fixture = *state;
+	uint64_t value = 0;
+
+	assert_int_equal(coshm_stats_value(fixture->segment, object, name, &value), 0);
+	return value;
+}
+
+static int set(struct coshm_cache *cache, const char *key, const char *value)
+{
+	return coshm_cache_set(cache, key, strlen(key), value, strlen(value), 0);
+}
+
+/* The value as text; NULL: a miss. */
+static const char *get(struct coshm_cache *cache, const char *key)
+{
+	static char buffer[4096];
+	size_t size = sizeof(buffer) - 1;
+	int result = coshm_cache_get(cache, key, strlen(key), buffer, &size, NULL);
+
+	assert_in_range(result, 0, 1);
+	if (!result)
+		return NULL;
+	buffer[size] = '\0';
+	return buffer;
+}
+
+/* The segment's clock goes by @ns for this process. */
+static void pass_time(struct coshm_cache *cache, uint64_t ns)
+{
+	struct coshm__op op;
+
+	assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	op.segment->clock_offset_ns -= (int64_t)ns;
+	coshm__op_end(&op);
+}
+
+static const struct coshm_cache_config small_cache = {.size_bytes = MIB};
+
+static void what_was_set_is_got_until_it_is_deleted(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+
+	assert_null(get(cache, "a"));
+	assert_int_equal(set(cache, "a", "one"), 0);
+	assert_string_equal(get(cache, "a"), "one");
+	assert_int_equal(set(cache, "a", "two, and longer"), 0);
+	assert_string_equal(get(cache, "a"), "two, and longer");
+	assert_int_equal(coshm_cache_delete(cache, "a", 1), 1);
+	assert_null(get(cache, "a"));
+	assert_int_equal(coshm_cache_delete(cache, "a", 1), 0);
+	assert_int_equal(stat_of(state, "c", "hits"), 2);
+	assert_int_equal(stat_of(state, "c", "misses"), 2);
+	assert_int_equal(stat_of(state, "c", "sets"), 2);
+	assert_int_equal(stat_of(state, "c", "deletes"), 1);
+}
+
+static void add_needs_absence_and_replace_presence(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+
+	assert_int_equal(coshm_cache_replace(cache, "a", 1, "x", 1, 0), 0);
+	assert_int_equal(coshm_cache_add(cache, "a", 1, "x", 1, 0), 1);
+	assert_int_equal(coshm_cache_add(cache, "a", 1, "y", 1, 0), 0);
+	assert_string_equal(get(cache, "a"), "x");
+	assert_int_equal(coshm_cache_replace(cache, "a", 1, "z", 1, 0), 1);
+	assert_string_equal(get(cache, "a"), "z");
+	assert_int_equal(stat_of(state, "c", "sets_refused"), 2);
+}
+
+static void too_small_buffer_copies_nothing_and_says_the_size(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char buffer[4] = "abc";
+	size_t size = 3;
+
+	assert_int_equal(set(cache, "a", "four"), 0);
+	assert_int_equal(coshm_cache_get(cache, "a", 1, buffer, &size, NULL), -ENOBUFS);
+	assert_int_equal(size, 4);
+	assert_string_equal(buffer, "abc");
+	size = 0;
+	assert_int_equal(coshm_cache_get(cache, "a", 1, NULL, &size, NULL), -ENOBUFS);
+	assert_int_equal(set(cache, "empty", ""), 0);
+	size = 0;
+	assert_int_equal(coshm_cache_get(cache, "empty", 5, NULL, &size, NULL), 1);
+	assert_int_equal(size, 0);
+}
+
+static void arguments_out_of_range_are_einval(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_cache_config bad[] = {
+		{.size_bytes = 1000},
+		{.size_bytes = MIB, .policy = 3},
+		{.size_bytes = MIB, .max_entries = 3},
+		{.size_bytes = MIB, .lanes = 1000},
+		{.size_bytes = MIB, .policy = COSHM_CACHE_LRU, .max_entries = 1000000},
+		{.size_bytes = MIB, .reserved = {0, 1}},
+	};
+	struct coshm_cache *other;
+	struct fixture *fixture = *state;
+	size_t size = 0;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(coshm_cache_create(fixture->segment, "x", &bad[i], 0, &other),
+				 -EINVAL);
+	assert_int_equal(coshm_cache_set(cache, "", 0, "x", 1, 0), -EINVAL);
+	assert_int_equal(coshm_cache_set(cache, "a", 65536, "x", 1, 0), -EINVAL);
+	assert_int_equal(coshm_cache_set(cache, "a", 1, NULL, 1, 0), -EINVAL);
+	assert_int_equal(coshm_cache_get(cache, NULL, 1, NULL, &size, NULL), -EINVAL);
+	assert_int_equal(coshm_cache_get(NULL, "a", 1, NULL, &size, NULL), -EBADF);
+	assert_int_equal(coshm_cache_close(cache), 0);
+	assert_int_equal(coshm_cache_set(cache, "a", 1, "x", 1, 0), -EBADF);
+	assert_int_equal(coshm_cache_close(NULL), 0);
+}
+
+static void configuration_is_kept_with_its_defaults(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_LRU, .max_entries = 7, .lanes = 1};
+	struct coshm_cache_config read = {.struct_size_bytes = sizeof(read)};
+	struct coshm_cache *cache = make(state, "c", &config);
+
+	assert_int_equal(coshm_cache_config(cache, &read), 0);
+	assert_int_equal(read.size_bytes, MIB);
+	assert_int_equal(read.policy, COSHM_CACHE_LRU);
+	assert_int_equal(read.max_entries, 7);
+	assert_int_equal(read.lanes, 1);
+	assert_int_equal(read.average_item_bytes, 256);
+}
+
+/* P6 */
+static void expired_value_is_a_miss_and_add_finds_it_absent(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_cache_item item;
+	char buffer[8];
+	size_t size = sizeof(buffer);
+
+	assert_int_equal(coshm_cache_set(cache, "a", 1, "x", 1, UINT64_C(10000000000)), 0);
+	assert_int_equal(coshm_cache_set(cache, "b", 1, "y", 1, COSHM_FOREVER), 0);
+	assert_int_equal(coshm_cache_get(cache, "a", 1, buffer, &size, &item), 1);
+	assert_in_range(item.ttl_ns, UINT64_C(9900000000), UINT64_C(10010000000));
+	pass_time(cache, UINT64_C(9900000000));
+	assert_string_equal(get(cache, "a"), "x");
+	pass_time(cache, UINT64_C(120000000));
+	assert_null(get(cache, "a"));
+	assert_int_equal(coshm_cache_exists(cache, "a", 1), 0);
+	assert_int_equal(coshm_cache_replace(cache, "a", 1, "z", 1, 0), 0);
+	assert_int_equal(coshm_cache_delete(cache, "a", 1), 0);
+	assert_int_equal(coshm_cache_add(cache, "a", 1, "new", 3, 0), 1);
+	assert_string_equal(get(cache, "a"), "new");
+	pass_time(cache, UINT64_C(1000000000000));
+	assert_string_equal(get(cache, "b"), "y");
+	size = sizeof(buffer);
+	assert_int_equal(coshm_cache_get(cache, "b", 1, buffer, &size, &item), 1);
+	assert_true(item.ttl_ns == COSHM_FOREVER);
+	assert_true(stat_of(state, "c", "expired") >= 1);
+}
+
+static void expired_pages_are_reclaimed_before_live_ones(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char key[32], value[1000] = {0};
+
+	for (int i = 0; i < 400; i++) {
+		snprintf(key, sizeof(key), "short %d", i);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value),
+						 UINT64_C(1000000000)),
+				 0);
+	}
+	for (int i = 0; i < 200; i++) {
+		snprintf(key, sizeof(key), "long %d", i);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+	}
+	pass_time(cache, UINT64_C(2000000000));
+	for (int i = 0; i < 400; i++) {
+		snprintf(key, sizeof(key), "new %d", i);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+	}
+	assert_int_equal(stat_of(state, "c", "evicted_small"), 0);
+	assert_true(stat_of(state, "c", "evicted_expired") > 100);
+	for (int i = 0; i < 200; i++) {
+		snprintf(key, sizeof(key), "long %d", i);
+		assert_int_equal(coshm_cache_exists(cache, key, strlen(key)), 1);
+	}
+}
+
+static uint64_t version_of(struct coshm_cache *cache, const char *key)
+{
+	struct coshm_cache_item item;
+	char buffer[64];
+	size_t size = sizeof(buffer);
+
+	assert_int_equal(coshm_cache_get(cache, key, strlen(key), buffer, &size, &item), 1);
+	return item.version;
+}
+
+static void version_differs_between_any_two_values(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	uint64_t versions[2000];
+
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(set(cache, "a", "same"), 0);
+		versions[i] = version_of(cache, "a");
+		assert_true(version_of(cache, "a") == versions[i]);
+	}
+	assert_int_equal(coshm_cache_delete(cache, "a", 1), 1);
+	for (int i = 1000; i < 2000; i++) {
+		assert_int_equal(coshm_cache_incr(cache, "a", 1, 1, 0, 0, NULL), 0);
+		versions[i] = version_of(cache, "a");
+	}
+	for (int i = 0; i < 2000; i++)
+		for (int j = 0; j < i; j++)
+			assert_true(versions[i] != versions[j]);
+}
+
+/* Values survive being moved: with their version, their time and, for numbers, what was added since. */
+static void item_that_is_moved_keeps_value_version_and_expiry(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB, .policy = COSHM_CACHE_NONE};
+	struct coshm_cache *cache = make(state, "c", &config);
+	struct coshm_cache_item before, after;
+	char buffer[64], value[1000] = {1};
+	size_t size = sizeof(buffer);
+	int64_t number;
+
+	assert_int_equal(coshm_cache_set(cache, "keep", 4, "kept", 4, UINT64_C(3600000000000)), 0);
+	assert_int_equal(coshm_cache_incr(cache, "n", 1, 5, 0, 0, &number), 0);
+	assert_int_equal(coshm_cache_get(cache, "keep", 4, buffer, &size, &before), 1);
+	for (int i = 0; i < 5000; i++) {
+		char key[32];
+
+		/* Live and dead side by side, so that cleaning has to move something. */
+		snprintf(key, sizeof(key), "beside %d", i % 2 ? 0 : i % 1000);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+		assert_int_equal(coshm_cache_incr(cache, "n", 1, 1, 0, 0, &number), 0);
+		assert_int_equal(number, 6 + i);
+	}
+	assert_true(stat_of(state, "c", "relocated") > 0);
+	size = sizeof(buffer);
+	assert_int_equal(coshm_cache_get(cache, "keep", 4, buffer, &size, &after), 1);
+	assert_memory_equal(buffer, "kept", 4);
+	assert_true(before.version == after.version);
+	assert_in_range(before.ttl_ns - after.ttl_ns, 0, UINT64_C(60000000000));
+}
+
+static void number_is_text_to_get_and_wraps(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_cache_item item;
+	char buffer[32];
+	size_t size = sizeof(buffer);
+	int64_t value;
+
+	assert_int_equal(coshm_cache_incr(cache, "n", 1, -7, 5, 0, &value), 0);
+	assert_int_equal(value, -2);
+	assert_string_equal(get(cache, "n"), "-2");
+	assert_int_equal(coshm_cache_incr(cache, "n", 1, INT64_MIN, 0, 0, &value), 0);
+	assert_true(value == INT64_MAX - 1);
+	assert_string_equal(get(cache, "n"), "9223372036854775806");
+	assert_int_equal(coshm_cache_incr(cache, "n", 1, 2, 0, 0, &value), 0);
+	assert_true(value == INT64_MIN);
+	assert_string_equal(get(cache, "n"), "-9223372036854775808");
+	assert_int_equal(coshm_cache_get(cache, "n", 1, buffer, &size, &item), 1);
+	assert_int_equal(item.number, 1);
+	assert_int_equal(set(cache, "s", "12"), 0);
+	assert_int_equal(coshm_cache_incr(cache, "s", 1, 1, 0, 0, &value), -EBADMSG);
+	assert_int_equal(set(cache, "n", "text"), 0);
+	assert_string_equal(get(cache, "n"), "text");
+}
+
+/* P5 */
+static void any_size_up_to_an_eighth_can_be_stored_for_ever(void **state)
+{
+	static const uint64_t sizes[] = {MIB / 4, MIB, 8 * MIB};
+	unsigned char *value = malloc(MIB), *read = malloc(MIB);
+
+	for (size_t s = 0; s < 3; s++) {
+		for (uint32_t policy = 0; policy <= COSHM_CACHE_LRU; policy++) {
+			struct coshm_cache_config config = {.size_bytes = sizes[s],
+							    .policy = policy};
+			char name[32], key[32];
+			struct coshm_cache *cache;
+			unsigned int random = 1;
+
+			snprintf(name, sizeof(name), "c%zu-%u", s, policy);
+			cache = make(state, name, &config);
+			for (int i = 0; i < 3000; i++) {
+				size_t key_size =
+					(size_t)snprintf(key, sizeof(key), "key %d", i % 97);
+				size_t size, read_size = MIB;
+
+				random = random * 1103515245 + 12345;
+				size = random / 8 % (sizes[s] / 8 - key_size + 1);
+				if (i % 50 == 0)
+					size = sizes[s] / 8 - key_size;
+				memset(value, i, size);
+				assert_int_equal(
+					coshm_cache_set(cache, key, key_size, value, size, 0), 0);
+				assert_int_equal(coshm_cache_get(cache, key, key_size, read,
+								 &read_size, NULL),
+						 1);
+				assert_int_equal(read_size, size);
+				assert_memory_equal(read, value, size);
+			}
+			assert_int_equal(coshm_cache_set(cache, "k", 1, value, sizes[s] / 8, 0),
+					 -E2BIG);
+			assert_sound(((struct fixture *)*state)->segment);
+		}
+	}
+	free(value);
+	free(read);
+}
+
+static void keys_of_any_length_work(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char *key = malloc(65535), buffer[16];
+
+	memset(key, 'k', 65535);
+	for (size_t size = 1; size <= 65535; size = size * 3 + (size == 1)) {
+		size_t read = sizeof(buffer);
+
+		assert_int_equal(coshm_cache_set(cache, key, size, "v", 1, 0), 0);
+		assert_int_equal(coshm_cache_get(cache, key, size, buffer, &read, NULL), 1);
+		assert_int_equal(coshm_cache_delete(cache, key, size), 1);
+	}
+	assert_int_equal(coshm_cache_set(cache, key, 65535, "last", 4, 0), 0);
+	key[65534] = 'x';
+	assert_int_equal(coshm_cache_exists(cache, key, 65535), 0);
+	key[65534] = 'k';
+	assert_int_equal(coshm_cache_exists(cache, key, 65535), 1);
+	free(key);
+}
+
+static void policy_none_is_full_at_last_and_loses_nothing(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB, .policy = COSHM_CACHE_NONE};
+	struct coshm_cache *cache = make(state, "c", &config);
+	char key[32], value[500];
+	int stored = 0;
+
+	memset(value, 7, sizeof(value));
+	for (;; stored++) {
+		int result;
+
+		snprintf(key, sizeof(key), "key %d", stored);
+		result = coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0);
+		if (result == 0)
+			continue;
+		assert_int_equal(result, -ENOSPC);
+		break;
+	}
+	assert_true((uint64_t)stored * sizeof(value) > MIB * 7 / 10);
+	/* Full as it is, each value can be replaced by one of its size. */
+	for (int i = 0; i < 4 * stored; i++) {
+		snprintf(key, sizeof(key), "key %d", i % stored);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+	}
+	for (int i = 0; i < stored; i++) {
+		snprintf(key, sizeof(key), "key %d", i);
+		assert_int_equal(coshm_cache_exists(cache, key, strlen(key)), 1);
+	}
+	/* And what is deleted can be used again. */
+	for (int i = 0; i < stored / 2; i++) {
+		snprintf(key, sizeof(key), "key %d", 2 * i);
+		assert_int_equal(coshm_cache_delete(cache, key, strlen(key)), 1);
+	}
+	for (int i = 0; i < stored / 3; i++) {
+		snprintf(key, sizeof(key), "new %d", i);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+	}
+	assert_int_equal(stat_of(state, "c", "evicted"), 0);
+}
+
+static void ten_keys_overwritten_for_ever_fit(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB / 4, .policy = COSHM_CACHE_NONE};
+	struct coshm_cache *cache = make(state, "c", &config);
+	char key[32], value[1000] = {0};
+
+	for (int i = 0; i < 50000; i++) {
+		snprintf(key, sizeof(key), "key %d", i % 10);
+		assert_int_equal(
+			coshm_cache_set(cache, key, strlen(key), value, (size_t)(i * 7 % 1000), 0),
+			0);
+	}
+}
+
+static void flush_forgets_all_and_keeps_what_is_set_afterwards(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char key[32];
+	uint64_t count;
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "key %d", i);
+		assert_int_equal(set(cache, key, "value"), 0);
+	}
+	assert_int_equal(coshm_cache_count(cache, &count), 0);
+	assert_int_equal(count, 1000);
+	assert_int_equal(coshm_cache_flush(cache), 0);
+	assert_int_equal(coshm_cache_count(cache, &count), 0);
+	assert_int_equal(count, 0);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "key %d", i);
+		assert_null(get(cache, key));
+	}
+	assert_int_equal(coshm_cache_add(cache, "key 1", 5, "new", 3, 0), 1);
+	assert_int_equal(coshm_cache_delete(cache, "key 2", 5), 0);
+	assert_int_equal(coshm_cache_incr(cache, "key 3", 5, 1, 0, 0, NULL), 0);
+	assert_string_equal(get(cache, "key 1"), "new");
+	assert_int_equal(coshm_cache_count(cache, &count), 0);
+	assert_int_equal(count, 2);
+}
+
+/* The items' 24 bits of the epoch come round again: what was forgotten must not come back. */
+static void nothing_comes_back_when_the_epoch_wraps(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm__cache *local;
+	struct coshm__op op;
+
+	assert_int_equal(set(cache, "old", "value"), 0);
+	assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	local = op.handle->local;
+	for (uint64_t jump = UINT64_C(1) << 22; jump <= UINT64_C(1) << 24;
+	     jump += UINT64_C(1) << 22) {
+		coshm__a64_store_relaxed(&local->shm->epoch, jump - 1);
+		coshm__op_end(&op);
+		assert_int_equal(coshm_cache_flush(cache), 0);
+		assert_null(get(cache, "old"));
+		assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	}
+	assert_int_equal(coshm__a64_load_relaxed(&local->shm->epoch) & 0xffffff, 0);
+	coshm__op_end(&op);
+	assert_null(get(cache, "old"));
+	assert_int_equal(set(cache, "new", "value"), 0);
+	assert_string_equal(get(cache, "new"), "value");
+}
+
+static void mget_answers_each_request_for_itself(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_cache_request requests[50];
+	char keys[50][16], values[50][16];
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "key %d", i);
+		requests[i] = (struct coshm_cache_request){.key = keys[i],
+							   .key_size_bytes = strlen(keys[i]),
+							   .buffer = values[i],
+							   .buffer_size_bytes = i == 7 ? 1 : 16};
+		if (i % 3)
+			assert_int_equal(set(cache, keys[i], keys[i]), 0);
+	}
+	assert_int_equal(coshm_cache_mget(cache, requests, 50), 32);
+	for (int i = 0; i < 50; i++) {
+		if (i % 3 == 0) {
+			assert_int_equal(requests[i].ret_result, 0);
+		} else if (i == 7) {
+			assert_int_equal(requests[i].ret_result, -ENOBUFS);
+			assert_int_equal(requests[i].ret_value_size_bytes, strlen(keys[i]));
+		} else {
+			assert_int_equal(requests[i].ret_result, 1);
+			assert_int_equal(requests[i].ret_value_size_bytes, strlen(keys[i]));
+			assert_memory_equal(values[i], keys[i], strlen(keys[i]));
+		}
+	}
+	assert_int_equal(coshm_cache_mget(cache, NULL, 0), 0);
+}
+
+static int is_filled(const struct coshm_cache_view *view, unsigned char with)
+{
+	uint64_t total = 0;
+
+	for (uint32_t i = 0; i < view->part_count; i++) {
+		const void *data;
+		size_t size;
+
+		if (coshm_cache_view_part(view, i, &data, &size))
+			return 0;
+		for (size_t b = 0; b < size; b++)
+			if (((const unsigned char *)data)[b] != with)
+				return 0;
+		total += size;
+	}
+	return total == view->size_bytes;
+}
+
+static void pinned_bytes_stay_whatever_happens_to_the_item(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_cache_view small_view, large_view, other;
+	unsigned char value[100000];
+	const void *data;
+	size_t size;
+
+	memset(value, 1, sizeof(value));
+	assert_int_equal(coshm_cache_set(cache, "s", 1, value, 100, 0), 0);
+	assert_int_equal(coshm_cache_set(cache, "l", 1, value, 100000, 0), 0);
+	assert_int_equal(coshm_cache_pin(cache, "none", 4, &other), 0);
+	assert_int_equal(coshm_cache_pin(cache, "s", 1, &small_view), 1);
+	assert_int_equal(coshm_cache_pin(cache, "l", 1, &large_view), 1);
+	assert_non_null(small_view.data);
+	assert_int_equal(small_view.part_count, 1);
+	assert_null(large_view.data);
+	assert_true(large_view.part_count > 1);
+	for (int i = 0; i < 5000; i++) {
+		memset(value, i | 2, sizeof(value));
+		assert_int_equal(coshm_cache_set(cache, i % 2 ? "s" : "l", 1, value,
+						 (size_t)(i * 131 % 100000), 0),
+				 0);
+		if (i % 100 == 0) {
+			assert_true(is_filled(&small_view, 1));
+			assert_true(is_filled(&large_view, 1));
+		}
+	}
+	assert_int_equal(coshm_cache_view_part(&large_view, large_view.part_count, &data, &size),
+			 -EINVAL);
+	assert_int_equal(coshm_cache_unpin(cache, &small_view), 0);
+	assert_int_equal(coshm_cache_unpin(cache, &small_view), -ESTALE);
+	assert_int_equal(coshm_cache_unpin(cache, &large_view), 0);
+	for (int i = 0; i < 64; i++) {
+		struct coshm_cache_view *views = test_calloc(65, sizeof(*views));
+		int pinned = 0;
+
+		assert_int_equal(coshm_cache_set(cache, "s", 1, value, 100, 0), 0);
+		while (pinned < 65 && coshm_cache_pin(cache, "s", 1, &views[pinned]) == 1)
+			pinned++;
+		assert_int_equal(pinned, 64);
+		assert_int_equal(coshm_cache_pin(cache, "s", 1, &views[64]), -EAGAIN);
+		while (pinned-- > 0)
+			assert_int_equal(coshm_cache_unpin(cache, &views[pinned]), 0);
+		test_free(views);
+	}
+}
+
+static void view_is_not_the_forked_childs(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_cache_view view;
+	int status;
+	pid_t child;
+
+	assert_int_equal(set(cache, "a", "value"), 0);
+	assert_int_equal(coshm_cache_pin(cache, "a", 1, &view), 1);
+	child = fork();
+	if (child == 0)
+		_exit(coshm_cache_unpin(cache, &view) == -ESTALE ? 0 : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(coshm_cache_unpin(cache, &view), 0);
+	assert_int_equal(coshm_segment_reap(((struct fixture *)*state)->segment, NULL), 0);
+}
+
+struct seen {
+	struct coshm_cache *cache;
+	int times[1000];
+	int with_values;
+	int calls;
+};
+
+static int see(void *context, const void *key, size_t key_size, const void *value,
+	       const struct coshm_cache_item *item)
+{
+	struct seen *seen = context;
+	char text[32] = "";
+	int number;
+
+	memcpy(text, key, key_size);
+	if (sscanf(text, "key %d", &number) != 1 || number >= 1000)
+		return 1;
+	if (seen->with_values != (value != NULL) ||
+	    (value && (item->value_size_bytes != key_size || memcmp(value, key, key_size) != 0)))
+		return 2;
+	seen->times[number]++;
+	seen->calls++;
+	/* The cache may be used in the callback. */
+	return coshm_cache_exists(seen->cache, key, key_size) == 1 ? 0 : 3;
+}
+
+static void scan_sees_each_item_once_with_any_budget(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char key[32];
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "key %d", i);
+		assert_int_equal(set(cache, key, key), 0);
+	}
+	for (uint64_t budget = 0; budget < 100; budget += 33) {
+		struct seen seen = {.cache = cache, .with_values = budget > 0};
+		uint64_t cursor = 0;
+
+		do {
+			assert_int_equal(coshm_cache_scan(cache, &cursor, budget,
+							  budget ? COSHM_CACHE_SCAN_VALUES : 0, see,
+							  &seen),
+					 0);
+		} while (cursor != 0);
+		for (int i = 0; i < 1000; i++)
+			assert_int_equal(seen.times[i], 1);
+	}
+}
+
+static void scan_sees_each_item_once_on_a_read_only_attach(void **state)
+{
+	struct fixture *fixture = *state;
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm_segment *segment;
+	struct coshm_cache *read_only;
+	struct seen seen = {.with_values = 1};
+	uint64_t cursor = 0, count;
+	char key[32], buffer[64];
+	size_t size = sizeof(buffer);
+	unsigned char large[100000], copy[100000];
+	struct coshm_cache_item item;
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "key %d", i);
+		assert_int_equal(set(cache, key, key), 0);
+	}
+	assert_int_equal(coshm_segment_attach(fixture->name, COSHM_ATTACH_READ_ONLY, &segment), 0);
+	assert_int_equal(coshm_cache_open(segment, "c", &read_only), 0);
+	seen.cache = read_only;
+	assert_int_equal(
+		coshm_cache_scan(read_only, &cursor, 0, COSHM_CACHE_SCAN_VALUES, see, &seen), 0);
+	assert_int_equal(seen.calls, 1000);
+	assert_int_equal(coshm_cache_peek(read_only, "key 7", 5, buffer, &size, &item), 1);
+	assert_memory_equal(buffer, "key 7", 5);
+	assert_true(item.version == version_of(cache, "key 7"));
+	assert_int_equal(coshm_cache_peek(read_only, "none", 4, buffer, &size, NULL), 0);
+	assert_int_equal(coshm_cache_exists(read_only, "key 9", 5), 1);
+	assert_int_equal(coshm_cache_count(read_only, &count), 0);
+	assert_int_equal(count, 1000);
+	size = sizeof(buffer);
+	assert_int_equal(coshm_cache_get(read_only, "key 7", 5, buffer, &size, NULL), -EROFS);
+	assert_int_equal(coshm_cache_set(read_only, "a", 1, "b", 1, 0), -EROFS);
+	for (size_t i = 0; i < sizeof(large); i++)
+		large[i] = (unsigned char)(i * 7);
+	assert_int_equal(coshm_cache_set(cache, "large", 5, large, sizeof(large), 0), 0);
+	size = sizeof(copy);
+	assert_int_equal(coshm_cache_peek(read_only, "large", 5, copy, &size, NULL), 1);
+	assert_memory_equal(copy, large, sizeof(large));
+	assert_int_equal(coshm_cache_incr(cache, "n", 1, 42, 0, 0, NULL), 0);
+	size = sizeof(buffer);
+	assert_int_equal(coshm_cache_peek(read_only, "n", 1, buffer, &size, &item), 1);
+	assert_memory_equal(buffer, "42", 2);
+	assert_true(item.version == version_of(cache, "n"));
+	assert_int_equal(coshm_segment_detach(segment), 0);
+}
+
+static void peek_neither_counts_nor_touches(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_LRU, .lanes = 1, .max_entries = 2};
+	struct coshm_cache *cache = make(state, "c", &config);
+	char buffer[8];
+	size_t size = sizeof(buffer);
+
+	assert_int_equal(set(cache, "1", "a"), 0);
+	assert_int_equal(set(cache, "2", "b"), 0);
+	assert_int_equal(coshm_cache_peek(cache, "1", 1, buffer, &size, NULL), 1);
+	assert_int_equal(set(cache, "3", "c"), 0);
+	assert_int_equal(coshm_cache_exists(cache, "1", 1), 0);
+	assert_int_equal(stat_of(state, "c", "hits"), 0);
+}
+
+static void values_read_once_leave_and_values_read_again_stay(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char key[32], value[200] = {0};
+	size_t size;
+	int kept = 0;
+
+	for (int i = 0; i < 500; i++) {
+		snprintf(key, sizeof(key), "hot %d", i);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+	}
+	for (int i = 0; i < 40000; i++) {
+		snprintf(key, sizeof(key), "hot %d", i % 500);
+		size = sizeof(value);
+		assert_in_range(coshm_cache_get(cache, key, strlen(key), value, &size, NULL), 0, 1);
+		snprintf(key, sizeof(key), "cold %d", i);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
+	}
+	for (int i = 0; i < 500; i++) {
+		snprintf(key, sizeof(key), "hot %d", i);
+		kept += coshm_cache_exists(cache, key, strlen(key));
+	}
+	assert_int_equal(kept, 500);
+}
+
+static void errno_is_left_alone(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	char buffer[4];
+	size_t size = sizeof(buffer);
+
+	errno = 12345;
+	assert_int_equal(set(cache, "a", "b"), 0);
+	assert_int_equal(coshm_cache_get(cache, "a", 1, buffer, &size, NULL), 1);
+	assert_int_equal(coshm_cache_get(cache, "x", 1, buffer, &size, NULL), 0);
+	assert_int_equal(coshm_cache_set(cache, "a", 1, buffer, SIZE_MAX, 0), -E2BIG);
+	assert_int_equal(errno, 12345);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_was_set_is_got_until_it_is_deleted),
+		TEST(add_needs_absence_and_replace_presence),
+		TEST(too_small_buffer_copies_nothing_and_says_the_size),
+		TEST(arguments_out_of_range_are_einval),
+		TEST(configuration_is_kept_with_its_defaults),
+		TEST(expired_value_is_a_miss_and_add_finds_it_absent),
+		TEST(expired_pages_are_reclaimed_before_live_ones),
+		TEST(version_differs_between_any_two_values),
+		TEST(item_that_is_moved_keeps_value_version_and_expiry),
+		TEST(number_is_text_to_get_and_wraps),
+		TEST(any_size_up_to_an_eighth_can_be_stored_for_ever),
+		TEST(keys_of_any_length_work),
+		TEST(policy_none_is_full_at_last_and_loses_nothing),
+		TEST(ten_keys_overwritten_for_ever_fit),
+		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
+		TEST(nothing_comes_back_when_the_epoch_wraps),
+		TEST(mget_answers_each_request_for_itself),
+		TEST(pinned_bytes_stay_whatever_happens_to_the_item),
+		TEST(view_is_not_the_forked_childs),
+		TEST(scan_sees_each_item_once_with_any_budget),
+		TEST(scan_sees_each_item_once_on_a_read_only_attach),
+		TEST(peek_neither_counts_nor_touches),
+		TEST(values_read_once_leave_and_values_read_again_stay),
+		TEST(errno_is_left_alone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
