@@ -384,8 +384,14 @@ static void *dies_inside(void *arg)
 	coshm__op_end(
 		&op); /* the thread's exit does not undo the read section, so this is all it forgets */
 	atomic_store(&shared->holds, 1);
-	for (;;)
+	/* AddressSanitizer takes the frames that a cancellation leaves out for damage: there the thread just ends. */
+	while (atomic_load(&shared->holds) == 1)
+#if !defined(__SANITIZE_ADDRESS__)
 		pthread_testcancel();
+#else
+		test_sleep_ns(100000);
+#endif
+	return NULL;
 }
 
 static void lock_of_a_cancelled_thread_is_repaired_and_free(void **state)
@@ -398,7 +404,11 @@ static void lock_of_a_cancelled_thread_is_repaired_and_free(void **state)
 	while (!atomic_load(&shared->holds))
 		test_sleep_ns(100000);
 	assert_int_equal(step(0), -EAGAIN); /* same process, other thread: no recursion */
+#if !defined(__SANITIZE_ADDRESS__)
 	assert_int_equal(pthread_cancel(thread), 0);
+#else
+	atomic_store(&shared->holds, 2);
+#endif
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(step(0), 0);
 	assert_int_equal(toy->recoveries.value, 1);

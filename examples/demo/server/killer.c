@@ -278,6 +278,7 @@ int demo_killer_main(const struct demo_web_options *options, const struct demo_c
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	prctl(PR_SET_NAME, "prefork:killer");
 	if (read(go_fd, &byte, 1) != 1)
 		return 0; /* the server did not start */
 	killer.children = children;
