@@ -620,6 +620,32 @@ static void pinned_bytes_stay_whatever_happens_to_the_item(void **state)
 	}
 }
 
+static void view_of_one_part_has_its_data_whatever_the_size(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	static unsigned char key[UINT16_MAX], value[70000];
+	struct coshm_cache_view view;
+
+	memset(key, 'k', sizeof(key));
+	memset(value, 7, sizeof(value));
+	/* Around the sizes at which a value gets pages of its own, and those at which it needs one more. */
+	for (size_t size = 0; size < sizeof(value); size += size % 4096 < 4000 ? 500 : 1) {
+		assert_int_equal(coshm_cache_set(cache, "k", 1, value, size, 0), 0);
+		assert_int_equal(coshm_cache_pin(cache, "k", 1, &view), 1);
+		assert_true(view.part_count >= 1);
+		assert_true((view.part_count == 1) == (view.data != NULL));
+		assert_true(is_filled(&view, 7));
+		assert_int_equal(coshm_cache_unpin(cache, &view), 0);
+	}
+	for (size_t size = 4096; size < sizeof(key); size += 4096) {
+		assert_int_equal(coshm_cache_set(cache, key, size, NULL, 0, 0), 0);
+		assert_int_equal(coshm_cache_pin(cache, key, size, &view), 1);
+		assert_int_equal(view.size_bytes, 0);
+		assert_int_equal(view.part_count, 1);
+		assert_int_equal(coshm_cache_unpin(cache, &view), 0);
+	}
+}
+
 static void view_is_not_the_forked_childs(void **state)
 {
 	struct coshm_cache *cache = make(state, "c", &small_cache);
@@ -815,6 +841,7 @@ int main(void)
 		TEST(nothing_comes_back_when_the_epoch_wraps),
 		TEST(mget_answers_each_request_for_itself),
 		TEST(pinned_bytes_stay_whatever_happens_to_the_item),
+		TEST(view_of_one_part_has_its_data_whatever_the_size),
 		TEST(view_is_not_the_forked_childs),
 		TEST(scan_sees_each_item_once_with_any_budget),
 		TEST(scan_sees_each_item_once_on_a_read_only_attach),
