@@ -47,8 +47,13 @@ static uint64_t choose_bucket_count(uint64_t entries, uint64_t average_item_byte
 {
 	uint64_t load_percent = average_item_bytes < 1024 ? 60 : 35;
 
-	return clamp(entries * 100 / (COSHM__CACHE_BUCKET_SLOTS * load_percent) + 1, 16,
-		     UINT32_MAX / 8);
+	uint64_t count = clamp(entries * 100 / (COSHM__CACHE_BUCKET_SLOTS * load_percent) + 1, 16,
+			       UINT32_MAX / 8 - 16);
+
+	/* No common divisor with 2 to 7: then 8 steps of any length lead to 8 different buckets. */
+	while (count % 2 == 0 || count % 3 == 0 || count % 5 == 0 || count % 7 == 0)
+		count++;
+	return count;
 }
 
 static uint32_t choose_lane_count(uint32_t page_count)
