@@ -471,6 +471,20 @@ static void ten_keys_overwritten_for_ever_fit(void **state)
 	}
 }
 
+static void lanes_never_take_the_room_of_items(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB / 4, .lanes = 62};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[32000];
+
+	assert_int_equal(coshm_cache_config(cache, &config), 0);
+	assert_true(config.lanes >= 1 && config.lanes < 62);
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(coshm_cache_set(cache, &i, sizeof(i), value, sizeof(value), 0), 0);
+		assert_int_equal(coshm_cache_exists(cache, &i, sizeof(i)), 1);
+	}
+}
+
 static void flush_forgets_all_and_keeps_what_is_set_afterwards(void **state)
 {
 	struct coshm_cache *cache = make(state, "c", &small_cache);
@@ -837,6 +851,7 @@ int main(void)
 		TEST(keys_of_any_length_work),
 		TEST(policy_none_is_full_at_last_and_loses_nothing),
 		TEST(ten_keys_overwritten_for_ever_fit),
+		TEST(lanes_never_take_the_room_of_items),
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
 		TEST(nothing_comes_back_when_the_epoch_wraps),
 		TEST(mget_answers_each_request_for_itself),
