@@ -8,7 +8,6 @@
 # comment on the line before a code block marks it:
 #
 #   <!-- example: share.c --> the block is written into this file
-#                             built and run by two processes
 #   <!-- run -->              the block is run by "sh -eu", in the folder of the files; it must
 #                             succeed.  cc, pkg-config and what is installed in bin/ are found.
 #   <!-- prints -->           the block is what the last run wrote to its standard output
