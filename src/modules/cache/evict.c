@@ -16,9 +16,10 @@
 
 #include <time.h>
 
-#define GROUP	  16 /* items whose buckets are fetched at once */
-#define AVOID_MAX 16
-#define PAUSE_NS  (200 * 1000)
+#define GROUP	   16 /* items whose buckets are fetched at once */
+#define AVOID_MAX  16
+#define PAUSE_NS   (200 * 1000)
+#define ROUNDS_MAX 64 /* without a page more than before */
 
 enum mode {
 	MODE_CLEAN, /* all live items survive where they are in the order */
@@ -461,7 +462,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	struct need need = {pages, replaces, 1};
 	int saved_errno = errno;
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
-	uint32_t best = 0, stubborn = 0, sealed_all = 0;
+	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
 	struct avoid avoid = {.count = 0};
 	struct survey survey;
 
@@ -473,6 +474,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			return 0;
 		if (survey.free > best) {
 			best = survey.free;
+			rounds = 0;
 			deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 		}
 		/* A barrier for a batch; earlier only if what is left is needed to move survivors. */
@@ -488,7 +490,9 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 					   coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
 				   0;
 		}
-		if (coshm__now_ns(op->segment) > deadline_ns)
+		/* Time that this thread did not run is no reason to give up while things go on. */
+		if ((!progress || ++rounds > ROUNDS_MAX) &&
+		    coshm__now_ns(op->segment) > deadline_ns)
 			return cache->policy == COSHM_CACHE_NONE && avoid.count == 0 ? -ENOSPC
 										     : -EAGAIN;
 		if (!progress) {
