@@ -597,6 +597,12 @@ int coshm__cache_copy_slot(const struct coshm__cache *cache, const struct coshm_
 int coshm__cache_copy_find(const struct coshm__cache *cache, uint64_t hash, const void *key,
 			   size_t key_bytes, int with_value, struct coshm__cache_copy *ret_copy);
 
+/* --- get.c -------------------------------------------------------------------------------------------------- */
+
+/* Tells the policy of a use of what was found and is kept. */
+void coshm__cache_touch(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			const struct coshm__cache_place *place);
+
 /* --- number.c ----------------------------------------------------------------------------------------------- */
 
 #define COSHM__CACHE_NUMBER_TEXT_BYTES 20

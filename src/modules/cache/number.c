@@ -139,6 +139,7 @@ static int increment_locked(struct coshm__op *op, struct coshm__cache *cache,
 						increment->delta) +
 					increment->delta;
 				COSHM__CRASH_POINT(cache_number_added);
+				coshm__cache_touch(op, cache, increment->hash, &place);
 				result = 0;
 			}
 			coshm__cache_let_go(op, &place);
