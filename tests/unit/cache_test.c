@@ -352,6 +352,27 @@ static void number_is_text_to_get_and_wraps(void **state)
 }
 
 /* P5 */
+static void number_in_use_stays(void **state)
+{
+	for (uint32_t policy = COSHM_CACHE_S3FIFO; policy <= COSHM_CACHE_LRU; policy++) {
+		struct coshm_cache_config config = {.size_bytes = MIB, .policy = policy};
+		char name[16], value[200] = {0};
+		struct coshm_cache *cache;
+		int64_t number = 0;
+
+		snprintf(name, sizeof(name), "c%u", policy);
+		cache = make(state, name, &config);
+		for (int i = 0; i < 20000; i++) {
+			assert_int_equal(
+				coshm_cache_set(cache, &i, sizeof(i), value, sizeof(value), 0), 0);
+			if (i % 10 == 0)
+				assert_int_equal(
+					coshm_cache_incr(cache, "number", 6, 1, 0, 0, &number), 0);
+		}
+		assert_int_equal(number, 2000);
+	}
+}
+
 static void any_size_up_to_an_eighth_can_be_stored_for_ever(void **state)
 {
 	static const uint64_t sizes[] = {MIB / 4, MIB, 8 * MIB};
@@ -847,6 +868,7 @@ int main(void)
 		TEST(version_differs_between_any_two_values),
 		TEST(item_that_is_moved_keeps_value_version_and_expiry),
 		TEST(number_is_text_to_get_and_wraps),
+		TEST(number_in_use_stays),
 		TEST(any_size_up_to_an_eighth_can_be_stored_for_ever),
 		TEST(keys_of_any_length_work),
 		TEST(policy_none_is_full_at_last_and_loses_nothing),

@@ -181,13 +181,6 @@ static inline uint64_t coshm__cache_item_version(uint64_t word0, uint32_t versio
 	return (word0 >> 42) << 32 | version_low;
 }
 
-/* Was it made after the last flush? Others do not count as entries any more. */
-static inline int coshm__cache_item_counts(const struct coshm__cache *cache, uint64_t word1)
-{
-	/* relaxed: seen early or late, one entry more or less is counted (N3) */
-	return ((word1 ^ coshm__a64_load_relaxed(&cache->shm->epoch)) & 0xffffff) == 0;
-}
-
 /* Expired or flushed? */
 static inline int coshm__cache_item_gone(const struct coshm__cache *cache, uint64_t word1,
 					 uint64_t now_ms, int *ret_expired)
@@ -576,6 +569,20 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 /* Empties all slots whose items are of another epoch than @epoch. */
 void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch);
 
+/* The number of entries. @word1: of the item that came (@add 1) or went (-1) */
+void coshm__cache_entries_add(struct coshm__op *op, struct coshm__cache *cache, uint64_t word1,
+			      uint64_t add);
+uint64_t coshm__cache_entries(const struct coshm__cache *cache);
+
+static inline void coshm__cache_entries_replaced(struct coshm__op *op, struct coshm__cache *cache,
+						 uint64_t old_word1, uint64_t new_word1)
+{
+	if (coshm__likely(((old_word1 ^ new_word1) & 0xffffff) == 0))
+		return;
+	coshm__cache_entries_add(op, cache, old_word1, UINT64_MAX);
+	coshm__cache_entries_add(op, cache, new_word1, 1);
+}
+
 /* --- copy.c ------------------------------------------------------------------------------------------------- */
 
 /*
@@ -596,6 +603,12 @@ int coshm__cache_copy_slot(const struct coshm__cache *cache, const struct coshm_
 /* By key. */
 int coshm__cache_copy_find(const struct coshm__cache *cache, uint64_t hash, const void *key,
 			   size_t key_bytes, int with_value, struct coshm__cache_copy *ret_copy);
+
+/* --- get.c -------------------------------------------------------------------------------------------------- */
+
+/* Tells the policy of a use of what was found and is kept. */
+void coshm__cache_touch(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			const struct coshm__cache_place *place);
 
 /* --- number.c ----------------------------------------------------------------------------------------------- */
 

@@ -16,9 +16,10 @@
 
 #include <time.h>
 
-#define GROUP	  16 /* items whose buckets are fetched at once */
-#define AVOID_MAX 16
-#define PAUSE_NS  (200 * 1000)
+#define GROUP	   16 /* items whose buckets are fetched at once */
+#define AVOID_MAX  16
+#define PAUSE_NS   (200 * 1000)
+#define ROUNDS_MAX 64 /* without a page more than before */
 
 enum mode {
 	MODE_CLEAN, /* all live items survive where they are in the order */
@@ -57,18 +58,25 @@ static int is_avoided(const struct avoid *avoid, uint32_t page)
 	return 0;
 }
 
-/* Pages that dead members left: EVICT back to SEALED, so that the next walk begins anew; BUILD was never seen. */
+/*
+ * Pages that dead members left: EVICT back to SEALED, so that the next walk begins anew; BUILD was never seen.
+ * @alive  who was found alive last: a large value's pages are many of one owner, and each answer may be a system call
+ */
 static uint64_t inherit(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
-			uint64_t word)
+			uint64_t word, uint32_t *alive)
 {
-	uint32_t state = coshm__cache_page_state(word);
+	uint32_t state = coshm__cache_page_state(word), owner = coshm__cache_page_owner(word);
 
-	if ((state == COSHM__CACHE_PAGE_EVICT || state == COSHM__CACHE_PAGE_BUILD) &&
-	    coshm__member_is_dead24(op->segment, coshm__cache_page_owner(word)))
+	if ((state != COSHM__CACHE_PAGE_EVICT && state != COSHM__CACHE_PAGE_BUILD) ||
+	    owner == *alive)
+		return word;
+	if (coshm__member_is_dead24(op->segment, owner))
 		coshm__cache_page_change(cache, page, &word,
 					 state == COSHM__CACHE_PAGE_EVICT ? COSHM__CACHE_PAGE_SEALED
 									  : COSHM__CACHE_PAGE_LIMBO,
 					 0);
+	else
+		*alive = owner;
 	return word;
 }
 
@@ -108,6 +116,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 		 struct survey *survey)
 {
 	uint64_t oldest_seal[2] = {UINT64_MAX, UINT64_MAX};
+	uint32_t alive = coshm__id24(op->member_id);
 	uint64_t now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
 
 	*survey = (struct survey){.expired = UINT32_MAX,
@@ -115,7 +124,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .most_dead = UINT32_MAX,
 				  .oldest = {UINT32_MAX, UINT32_MAX}};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
-		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i));
+		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i), &alive);
 		uint32_t owner = coshm__cache_page_owner(word);
 
 		switch (coshm__cache_page_state(word)) {
@@ -461,7 +470,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	struct need need = {pages, replaces, 1};
 	int saved_errno = errno;
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
-	uint32_t best = 0, stubborn = 0, sealed_all = 0;
+	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
 	struct avoid avoid = {.count = 0};
 	struct survey survey;
 
@@ -473,6 +482,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			return 0;
 		if (survey.free > best) {
 			best = survey.free;
+			rounds = 0;
 			deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 		}
 		/*
@@ -493,7 +503,9 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 					   coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
 				   0;
 		}
-		if (coshm__now_ns(op->segment) > deadline_ns)
+		/* Time that this thread did not run is no reason to give up while things go on. */
+		if ((!progress || ++rounds > ROUNDS_MAX) &&
+		    coshm__now_ns(op->segment) > deadline_ns)
 			return cache->policy == COSHM_CACHE_NONE && avoid.count == 0 ? -ENOSPC
 										     : -EAGAIN;
 		if (!progress) {

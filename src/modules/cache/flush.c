@@ -10,7 +10,9 @@
 
 #include "base/crash.h"
 
-#define SWEEP_EVERY (UINT64_C(1) << 22)
+#define SWEEP_EVERY  (UINT64_C(1) << 22)
+#define EPOCH_MASK   UINT64_C(0xffffff)
+#define ENTRIES_MASK ((UINT64_C(1) << 40) - 1)
 
 static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch,
 		       struct coshm__a64 *slot)
@@ -49,6 +51,46 @@ void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, 
 				sweep_slot(op, cache, epoch, &cache->buckets[b].slot[i]);
 }
 
+/*
+ * Entries are counted for their epoch, so that a flush is one store for the count, too. A stripe is epoch:24 << 40 |
+ * entries of that epoch:40, which may be negative: what one stripe counted may leave by another.
+ */
+static void entries_add(struct coshm__cache *cache, uint64_t stripe, uint64_t epoch, uint64_t add)
+{
+	struct coshm__a64 *word = &cache->counters->value[stripe][COSHM__STAT_CACHE_entries];
+	uint64_t seen = coshm__a64_load_relaxed(word), age, next;
+
+	do {
+		age = (epoch - (seen >> 40)) & EPOCH_MASK;
+		if (age > EPOCH_MASK / 2)
+			return; /* of an epoch before a flush */
+		next = (epoch & EPOCH_MASK) << 40 | ((age == 0 ? seen + add : add) & ENTRIES_MASK);
+		/* relaxed: a number that orders nothing */
+	} while (!coshm__a64_cas_relaxed(word, &seen, next));
+}
+
+void coshm__cache_entries_add(struct coshm__op *op, struct coshm__cache *cache, uint64_t word1,
+			      uint64_t add)
+{
+	entries_add(cache, (uint64_t)(op->thread - op->segment->threads) % COSHM__STAT_STRIPES,
+		    word1 & EPOCH_MASK, add);
+}
+
+uint64_t coshm__cache_entries(const struct coshm__cache *cache)
+{
+	uint64_t epoch = coshm__a64_load_relaxed(&cache->shm->epoch) & EPOCH_MASK, sum = 0;
+
+	for (uint32_t i = 0; i < COSHM__STAT_STRIPES; i++) {
+		uint64_t word = coshm__a64_load_relaxed(
+			&cache->counters->value[i][COSHM__STAT_CACHE_entries]);
+
+		if (word >> 40 == epoch)
+			sum += word;
+	}
+	sum &= ENTRIES_MASK;
+	return sum > ENTRIES_MASK / 2 ? 0 : sum;
+}
+
 int coshm_cache_flush(struct coshm_cache *token)
 {
 	struct coshm__cache *cache;
@@ -66,6 +108,8 @@ int coshm_cache_flush(struct coshm_cache *token)
 
 		if (epoch - swept >= SWEEP_EVERY) {
 			coshm__cache_sweep_epoch(&op, cache, epoch);
+			for (uint32_t i = 0; i < COSHM__STAT_STRIPES; i++)
+				entries_add(cache, i, epoch, 0);
 			/* Only up, and only to an epoch that was swept for. Killed before it: done again. relaxed: the
 			 * slots were emptied by seq_cst CAS before, the epoch goes on by one after it. */
 			while (swept < epoch &&
@@ -76,8 +120,6 @@ int coshm_cache_flush(struct coshm_cache *token)
 		/* [C14] seq_cst: a get that begins when this has returned loads the new epoch behind its slot */
 	} while (!coshm__a64_cas_seq_cst(&cache->shm->epoch, &epoch, epoch + 1));
 	COSHM__CRASH_POINT(cache_flushed);
-	coshm__a64_store_relaxed(&cache->shm->entries_flushed,
-				 coshm__count_sum(cache->counters, COSHM__STAT_CACHE_entries));
 	coshm__count(&op, cache->counters, COSHM__STAT_CACHE_flushes, 1);
 	coshm__op_end(&op);
 	return 0;

@@ -219,7 +219,12 @@ int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64
 			void *context)
 {
 	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
+	uint64_t word1;
 
+	memcpy(&word1,
+	       coshm__cache_page(cache, coshm__cache_slot_page(word)) +
+		       coshm__cache_slot_offset(word) + 8,
+	       8);
 	for (uint32_t d = 0; d < PROBES; d++) {
 		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
 			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
@@ -233,7 +238,7 @@ int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64
 				before(context, coshm__cache_slot_index(cache, slot));
 			if (coshm__cache_slot_change(slot, &empty, word)) {
 				COSHM__CRASH_POINT(cache_inserted);
-				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
+				coshm__cache_entries_add(op, cache, word1, 1);
 				return 0;
 			}
 			if (d > 0)
@@ -250,8 +255,7 @@ void coshm__cache_left(struct coshm__op *op, struct coshm__cache *cache, uint64_
 	COSHM__CRASH_POINT(cache_slot_emptied);
 	if (distance > 0)
 		spill_less(cache, home);
-	if (coshm__cache_item_counts(cache, word1))
-		coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, UINT64_MAX);
+	coshm__cache_entries_add(op, cache, word1, UINT64_MAX);
 }
 
 uint32_t coshm__cache_sweep_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t page)

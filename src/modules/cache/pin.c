@@ -112,13 +112,8 @@ int coshm_cache_pin(struct coshm_cache *token, const void *key, size_t key_size_
 		if (!coshm__cache_item_gone(cache, place.word1, coshm__cache_now_ms(now_ns),
 					    &expired)) {
 			result = pin_found(&op, cache, &place, now_ns, &view);
-			if (result == 1 && cache->policy == COSHM_CACHE_LRU)
-				coshm__cache_lru_touch(&op, cache, hash, &place);
-			else if (result == 1 && cache->policy == COSHM_CACHE_S3FIFO &&
-				 coshm__cache_slot_frequency(place.word) < 3)
-				/* relaxed: as in get */
-				coshm__a64_cas_relaxed(place.slot, &place.word,
-						       place.word + COSHM__CACHE_FREQUENCY_ONE);
+			if (result == 1)
+				coshm__cache_touch(&op, cache, hash, &place);
 		}
 		coshm__cache_let_go(&op, &place);
 	}
