@@ -129,10 +129,13 @@ struct model_bucket {
 	uint8_t padding[16];
 };
 
+/* 144 bytes, as in the cache: entries of exactly two lines would be fetched as one. */
 struct model_entry {
-	_Atomic uint32_t version;
+	_Atomic uint64_t version;
+	uint64_t time;
 	char key[KEY];
 	char value[VALUE];
+	uint32_t padding;
 };
 
 static struct model_bucket *model_buckets;
@@ -178,7 +181,7 @@ static int model_get(const char *key, char *value)
 	for (int probes = 0; probes < 8; probes++, b = (b + 1) & model_mask) {
 		for (int s = 0; s < 8; s++) {
 			struct model_entry *entry;
-			uint32_t version;
+			uint64_t version;
 
 			if (model_buckets[b].tag[s] != (uint16_t)hash || !model_buckets[b].entry[s])
 				continue;

@@ -85,7 +85,14 @@ static void spill_less(struct coshm__cache *cache, uint64_t home)
 static int keep(struct coshm__op *op, const struct coshm__cache *cache,
 		const struct coshm__a64 *slot, uint64_t *word)
 {
+	const unsigned char *item = coshm__cache_page(cache, coshm__cache_slot_page(*word)) +
+				    coshm__cache_slot_offset(*word);
 	uint64_t again;
+
+	/* All lines of a small item at once: where the value lies is known only when its first line has come. */
+	__builtin_prefetch(item);
+	__builtin_prefetch(item + 64);
+	__builtin_prefetch(item + 128);
 
 	coshm__hazard_protect(op, 0,
 			      coshm__cache_page_offset(cache, coshm__cache_slot_page(*word)));
@@ -142,42 +149,48 @@ static int is_key(struct coshm__op *op, const struct coshm__cache *cache, uint64
 	return memcmp(item + cache->head_bytes, key, key_bytes) == 0;
 }
 
+/* Looks at one slot whose tag is right. 1: it is the key's, and is kept */
+static int try_slot(struct coshm__op *op, const struct coshm__cache *cache, uint64_t hash,
+		    const void *key, size_t key_bytes, const struct coshm__a64 *slot,
+		    struct coshm__cache_place *place)
+{
+	uint64_t word = coshm__a64_load_relaxed(slot), again;
+
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		if (coshm__unlikely(((word ^ hash << 48) & COSHM__CACHE_TAG_MASK) != 0 || !word ||
+				    coshm__cache_slot_page(word) >= cache->page_count))
+			return 0;
+		if (coshm__unlikely(!keep(op, cache, slot, &word)))
+			continue;
+		if (coshm__likely(is_key(op, cache, hash, key, key_bytes, slot, word, place)))
+			return 1;
+		/* Another key, or this one was replaced since: then the slot has changed. */
+		again = coshm__a64_load_relaxed(slot);
+		if (coshm__cache_same(again, word))
+			return 0;
+		word = again;
+	}
+	return 0;
+}
+
 int coshm__cache_find(struct coshm__op *op, const struct coshm__cache *cache, uint64_t hash,
 		      const void *key, size_t key_bytes, struct coshm__cache_place *ret_place)
 {
 	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = 0;
+	uint64_t tag = hash & 0xffff;
 	uint32_t distance = coshm__cache_distance(cache, home);
-	uint64_t tag = hash << 48;
 
+	ret_place->home = home;
 	for (uint32_t d = 0;; d++) {
 		const struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
 
-		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+		ret_place->distance = d;
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++)
 			/* relaxed: what it names is read only after keep() has loaded it again */
-			uint64_t word = coshm__a64_load_relaxed(&b->slot[i]);
-
-			for (int tries = 0; tries < TRIES_MAX; tries++) {
-				if (coshm__likely((word & COSHM__CACHE_TAG_MASK) != tag || !word ||
-						  coshm__cache_slot_page(word) >=
-							  cache->page_count))
-					break;
-				if (!keep(op, cache, &b->slot[i], &word))
-					continue;
-				ret_place->home = home;
-				ret_place->distance = d;
-				if (is_key(op, cache, hash, key, key_bytes, &b->slot[i], word,
-					   ret_place))
-					return 1;
-				/* Another key, or this one was replaced since: then the slot has changed. */
-				{
-					uint64_t again = coshm__a64_load_relaxed(&b->slot[i]);
-
-					if (coshm__cache_same(again, word))
-						break;
-					word = again;
-				}
-			}
-		}
+			if (coshm__a64_load_relaxed(&b->slot[i]) >> 48 == tag &&
+			    coshm__likely(try_slot(op, cache, hash, key, key_bytes, &b->slot[i],
+						   ret_place)))
+				return 1;
 		if (coshm__likely(d >= distance))
 			break;
 		if (d == 0)
