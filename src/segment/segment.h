@@ -239,8 +239,9 @@ static inline int coshm__reap_is_due(uint64_t next_at_ns, uint64_t now_ns)
 }
 
 /*
- * Every operation that has read the clock calls this. One load of a read-mostly word; every 5 ms one of all callers
- * gets the work. Call it where the operation holds no lock and no hazard.
+ * Every operation that changes something and has read the clock calls this; cache reads do not: nothing that they need
+ * is ever held, and they promise to make no system call. One load of a read-mostly word; every 5 ms one of all callers
+ * gets the work, up to 1 ms of it. Call it where the operation holds no lock and no hazard.
  */
 static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
 {

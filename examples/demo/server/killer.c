@@ -97,19 +97,20 @@ static bool has_kind(const struct sight *sight, enum demo_holding kind)
 					    : (sight->mask & DEMO_HOLDING_BIT(kind)) != 0;
 }
 
-/* any worker of the role that lives; NULL if there is none at the moment */
+/* one of the living workers of the role, each as likely as the others; NULL if there is none */
 static const struct demo_child *choose_child(struct killer *killer, enum demo_role role)
 {
-	const struct demo_children *children = killer->children;
-	uint64_t first = demo_random(&killer->random);
+	const struct demo_child *chosen = NULL;
+	uint64_t count = 0;
 
-	for (uint64_t i = 0; i < children->count; i++) {
-		const struct demo_child *child = &children->list[(first + i) % children->count];
+	for (uint32_t i = 0; i < killer->children->count; i++) {
+		const struct demo_child *child = &killer->children->list[i];
 
-		if (child->role == (uint32_t)role && atomic_load(&child->pid) != 0)
-			return child;
+		if (child->role == (uint32_t)role && atomic_load(&child->pid) != 0 &&
+		    demo_random_below(&killer->random, ++count) == 0)
+			chosen = child;
 	}
-	return NULL;
+	return chosen;
 }
 
 /* one instruction after the other, until it holds that kind at the nth instruction in a row */
@@ -213,15 +214,13 @@ static enum demo_holding rarest_kind(struct killer *killer)
 
 static const struct place *choose_place(struct killer *killer, enum demo_holding kind)
 {
-	uint64_t first = demo_random(&killer->random);
+	const struct place *chosen = NULL;
+	uint64_t count = 0;
 
-	for (uint64_t i = 0; i < PLACE_COUNT; i++) {
-		const struct place *place = &places[(first + i) % PLACE_COUNT];
-
-		if (place->kind == kind)
-			return place;
-	}
-	return &places[0];
+	for (size_t i = 0; i < PLACE_COUNT; i++)
+		if (places[i].kind == kind && demo_random_below(&killer->random, ++count) == 0)
+			chosen = &places[i];
+	return chosen; /* never NULL: there is a place of each kind */
 }
 
 static void kill_one(struct killer *killer)

@@ -196,31 +196,33 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 	memcpy(space.item + 8, item->at + 8, item->bytes - 8);
 	COSHM__CRASH_POINT(cache_move_copied);
 	word = place->word;
-	do {
-		next = coshm__cache_slot(item->hash, item_class, space.page, space.offset,
-					 space.page_word);
-		if (walk->mode == MODE_CLEAN)
-			frequency = coshm__cache_slot_frequency(word);
-		next |= (uint64_t)frequency << 46;
-		moved = coshm__cache_slot_change(place->slot, &word, next);
-	} while (!moved && coshm__cache_same(word, place->word));
+	if (coshm__cache_keep_leader(op, cache, place->slot, &word, item->at, item->word0))
+		do {
+			next = coshm__cache_slot(item->hash, item_class, space.page, space.offset,
+						 space.page_word);
+			if (walk->mode == MODE_CLEAN)
+				frequency = coshm__cache_slot_frequency(word);
+			next |= (uint64_t)frequency << 46;
+			moved = coshm__cache_slot_change(place->slot, &word, next);
+		} while (!moved && coshm__cache_same(word, place->word));
 	COSHM__CRASH_POINT(cache_moved);
 	if (stripe)
 		coshm__rlock_release(op, stripe);
-	if (!moved) {
+	if (moved) {
+		coshm__cache_reserve_done(op);
+		walk->moved_bytes += item->bytes;
+		coshm__cache_page_dead(op, cache, walk->page, item->bytes);
+	} else {
 		coshm__cache_reserve_undo(op, cache, &space);
-		return 1;
 	}
-	coshm__cache_reserve_done(op);
-	walk->moved_bytes += item->bytes;
-	coshm__cache_page_dead(op, cache, walk->page, item->bytes);
 	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
 		struct coshm__cache_large large;
 
 		/* relaxed: only decides to which share the pages are counted */
-		if (coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT, item->word0,
-					    &large))
+		if (moved && coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT,
+						     item->word0, &large))
 			coshm__a64_store_relaxed(&cache->pages[large.leader].seal, item_class);
+		coshm__hazard_clear(op, 1);
 	}
 	return 1;
 }
@@ -229,29 +231,19 @@ static void drop(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 		 const struct walked_item *item, struct coshm__cache_place *place, uint32_t counter)
 {
 	uint64_t word = place->word;
+	struct coshm__cache_large large;
 
-	while (coshm__cache_same(word, place->word)) {
-		if (!coshm__cache_slot_change(place->slot, &word, 0))
-			continue;
-		coshm__cache_left(op, cache, place->home, place->distance, item->word1);
-		coshm__count(op, cache->counters, counter, 1);
-		coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, item->bytes);
-		if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
-			struct coshm__cache_large large;
-
-			if (coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT,
-						    item->word0, &large)) {
-				walk->chunks += large.page_count;
-				walk->ghost_bytes += large.value_bytes;
-			}
-		}
-		coshm__cache_item_dropped(op, cache, walk->page, item->at, item->word0);
-		if (cache->policy == COSHM_CACHE_LRU)
-			coshm__cache_lru_forget(op, cache, item->hash,
-						coshm__cache_item_node(cache, item->at),
-						coshm__cache_slot_index(cache, place->slot));
+	if (!coshm__cache_push_out(op, cache, item->hash, place->slot, &word, item->at, counter))
 		return;
+	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE &&
+	    coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT, item->word0, &large)) {
+		walk->chunks += large.page_count;
+		walk->ghost_bytes += large.value_bytes;
 	}
+	if (cache->policy == COSHM_CACHE_LRU)
+		coshm__cache_lru_forget(op, cache, item->hash,
+					coshm__cache_item_node(cache, item->at),
+					coshm__cache_slot_index(cache, place->slot));
 }
 
 /* 0; -EAGAIN: the item has to stay and cannot be moved now. */
@@ -308,7 +300,6 @@ static int read_group(const struct coshm__cache *cache, const struct walk *walk,
 
 	while (count < GROUP && *offset < used) {
 		struct walked_item *item = &items[count];
-		uint32_t body;
 
 		item->at = coshm__cache_page(cache, walk->page) + *offset;
 		if (used - *offset < 24)
@@ -318,13 +309,7 @@ static int read_group(const struct coshm__cache *cache, const struct walk *walk,
 		item->bytes = coshm__cache_item_bytes(cache, item->word0);
 		if (item->bytes == 0 || item->bytes > used - *offset)
 			return -1;
-		if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
-			memcpy(&item->hash, item->at + 32, 8);
-		} else {
-			body = cache->head_bytes;
-			item->hash = coshm__cache_hash(cache, item->at + body,
-						       coshm__cache_item_key(item->word0));
-		}
+		item->hash = coshm__cache_item_hash(cache, item->at, item->word0);
 		__builtin_prefetch(&cache->buckets[coshm__cache_home(cache, item->hash)], 1);
 		item->offset = *offset;
 		*offset += item->bytes;

@@ -13,17 +13,17 @@
 #define SWEEP_EVERY (UINT64_C(1) << 22)
 
 static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch,
-		       uint64_t bucket, struct coshm__a64 *slot)
+		       struct coshm__a64 *slot)
 {
 	for (int tries = 0; tries < 1000; tries++) {
-		uint64_t word = coshm__a64_load_relaxed(slot), word0, word1, hash;
+		uint64_t word = coshm__a64_load_relaxed(slot), word0, word1;
 		uint32_t page = coshm__cache_slot_page(word);
 		uint32_t offset = coshm__cache_slot_offset(word), bytes;
 		unsigned char *item;
 
 		if (!word || page >= cache->page_count ||
 		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			return;
+			break;
 		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
@@ -34,20 +34,9 @@ static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_
 		if (((word1 ^ epoch) & 0xffffff) == 0 || bytes == 0 ||
 		    offset + bytes > cache->page_bytes)
 			break;
-		if (coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)
-			memcpy(&hash, item + 32, 8);
-		else
-			hash = coshm__cache_hash(cache, item + cache->head_bytes,
-						 coshm__cache_item_key(word0));
-		if (coshm__cache_slot_change(slot, &word, 0)) {
-			uint64_t home = coshm__cache_home(cache, hash);
-
-			coshm__cache_left(op, cache, home, home != bucket, word1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted_flushed, 1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, bytes);
-			coshm__cache_item_dropped(op, cache, page, item, word0);
+		if (coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
+					  slot, &word, item, COSHM__STAT_CACHE_evicted_flushed))
 			break;
-		}
 	}
 	coshm__hazard_clear(op, 2);
 }
@@ -57,7 +46,7 @@ void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, 
 	for (uint64_t b = 0; b < cache->bucket_count; b++)
 		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++)
 			if (coshm__a64_load_relaxed(&cache->buckets[b].slot[i]))
-				sweep_slot(op, cache, epoch, b, &cache->buckets[b].slot[i]);
+				sweep_slot(op, cache, epoch, &cache->buckets[b].slot[i]);
 }
 
 int coshm_cache_flush(struct coshm_cache *token)

@@ -129,8 +129,8 @@ int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
-	now_ns = coshm__now_coarse_ns(op.segment);
-	coshm__tick(&op, now_ns);
+	now_ns = coshm__now_coarse_ns(
+		op.segment); /* P1: no tick, which may have to ask the kernel */
 	{
 		struct coshm__cache *cache = op.handle->local;
 
@@ -278,8 +278,8 @@ int coshm_cache_mget(struct coshm_cache *token, struct coshm_cache_request *requ
 	if (error)
 		return error;
 	cache = op.handle->local;
-	now_ns = coshm__now_coarse_ns(op.segment);
-	coshm__tick(&op, now_ns);
+	now_ns = coshm__now_coarse_ns(
+		op.segment); /* P1: no tick, which may have to ask the kernel */
 	for (size_t from = 0; from < count; from += MGET_BATCH) {
 		size_t batch = count - from < MGET_BATCH ? count - from : MGET_BATCH;
 

@@ -331,3 +331,53 @@ void coshm__cache_item_dropped(struct coshm__op *op, struct coshm__cache *cache,
 			coshm__cache_large_retire(cache, &large);
 	}
 }
+
+int coshm__cache_keep_leader(struct coshm__op *op, const struct coshm__cache *cache,
+			     const struct coshm__a64 *slot, uint64_t *word,
+			     const unsigned char *item, uint64_t word0)
+{
+	struct coshm__cache_large large;
+	uint64_t again;
+
+	if (coshm__likely(!(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)) ||
+	    !coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
+		return 1;
+	coshm__hazard_protect(op, 1, coshm__cache_page_offset(cache, large.leader));
+	again = coshm__hazard_recheck_load(op, slot);
+	if (coshm__cache_same(again, *word))
+		return 1;
+	coshm__hazard_clear(op, 1);
+	*word = again;
+	return 0;
+}
+
+int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  struct coshm__a64 *slot, uint64_t *word, const unsigned char *item,
+			  uint32_t counter)
+{
+	uint64_t named = *word, word0, word1, home = coshm__cache_home(cache, hash);
+	int done;
+
+	memcpy(&word0, item, 8);
+	memcpy(&word1, item + 8, 8);
+	/*
+	 * Who is stopped behind the CAS must not find the pages in use for another large value when it gives them
+	 * back: somebody else may have done it, because nothing named them.
+	 */
+	if (!coshm__cache_keep_leader(op, cache, slot, word, item, word0))
+		return 0;
+	do {
+		done = coshm__cache_slot_change(slot, word, 0);
+	} while (!done && coshm__cache_same(*word, named));
+	if (done) {
+		coshm__cache_left(op, cache, home, coshm__cache_slot_index(cache, slot) / 8 != home,
+				  word1);
+		coshm__count(op, cache->counters, counter, 1);
+		coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted,
+			     coshm__cache_item_bytes(cache, word0));
+		coshm__cache_item_dropped(op, cache, coshm__cache_slot_page(named), item, word0);
+	}
+	if (coshm__unlikely(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE))
+		coshm__hazard_clear(op, 1);
+	return done;
+}

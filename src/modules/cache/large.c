@@ -150,8 +150,10 @@ static int group_is_published(struct coshm__op *op, struct coshm__cache *cache, 
 		int is = 0;
 
 		if (!word || page >= cache->page_count ||
-		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
+		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes) {
+			coshm__hazard_clear(op, 3);
 			return 0;
+		}
 		coshm__hazard_protect(op, 3, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;

@@ -46,7 +46,7 @@ static int copy_kept(struct coshm__op *op, const struct coshm__cache *cache,
 		int result;
 
 		if (!word || page >= cache->page_count)
-			return 0;
+			break;
 		coshm__hazard_protect(op, 0, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;

@@ -107,9 +107,11 @@ static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uin
 {
 	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
 
-	for (int tries = 0; tries < 8; tries++) {
+	int done = 0;
+
+	for (int tries = 0; tries < 8 && !done; tries++) {
 		struct coshm__a64 *slot = &bucket->slot[0];
-		uint64_t word, word0, word1, home, victim_hash;
+		uint64_t word, word0;
 		unsigned char *item;
 		uint32_t offset, bytes;
 
@@ -119,36 +121,24 @@ static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uin
 				slot = &bucket->slot[i];
 		word = coshm__a64_load_relaxed(slot);
 		offset = coshm__cache_slot_offset(word);
-		if (!word || coshm__cache_slot_page(word) >= cache->page_count ||
+		done = word == 0;
+		if (done || coshm__cache_slot_page(word) >= cache->page_count ||
 		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			return word == 0;
+			break;
 		coshm__hazard_protect(
 			op, 2, coshm__cache_page_offset(cache, coshm__cache_slot_page(word)));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
 		item = coshm__cache_page(cache, coshm__cache_slot_page(word)) + offset;
 		memcpy(&word0, item, 8);
-		memcpy(&word1, item + 8, 8);
 		bytes = coshm__cache_item_bytes(cache, word0);
 		if (bytes == 0 || offset + bytes > cache->page_bytes)
 			break;
-		victim_hash = coshm__cache_hash(cache, item + cache->head_bytes,
-						coshm__cache_item_key(word0));
-		if (coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)
-			memcpy(&victim_hash, item + 32, 8);
-		home = coshm__cache_home(cache, victim_hash);
-		if (coshm__cache_slot_change(slot, &word, 0)) {
-			coshm__cache_left(op, cache, home, &cache->buckets[home] != bucket, word1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted_index, 1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, bytes);
-			coshm__cache_item_dropped(op, cache, coshm__cache_slot_page(word), item,
-						  word0);
-			coshm__hazard_clear(op, 2);
-			return 1;
-		}
+		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
+					     slot, &word, item, COSHM__STAT_CACHE_evicted_index);
 	}
 	coshm__hazard_clear(op, 2);
-	return 0;
+	return done;
 }
 
 /* Replaces what was found and is kept. 1 done; 0: the slot changed meanwhile. */
