@@ -132,6 +132,29 @@ static void what_was_set_is_got_until_it_is_deleted(void **state)
 	assert_int_equal(stat_of(state, "c", "deletes"), 1);
 }
 
+static void empty_slot_is_no_item_whatever_the_tag(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct coshm__op op;
+	uint64_t key = 0, hash;
+	size_t size = 8;
+	char value[8];
+
+	/* A key with tag 0, as empty slots have it, at the place that an empty slot would name. */
+	assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	do {
+		key++;
+		hash = coshm__cache_hash(op.handle->local, &key, sizeof(key));
+	} while ((hash & 0xffff) != 0);
+	coshm__op_end(&op);
+	assert_int_equal(coshm_cache_set(cache, &key, sizeof(key), "value", 5, 0), 0);
+	assert_int_equal(coshm_cache_get(cache, &key, sizeof(key), value, &size, NULL), 1);
+	assert_int_equal(coshm_cache_delete(cache, &key, sizeof(key)), 1);
+	size = sizeof(value);
+	assert_int_equal(coshm_cache_get(cache, &key, sizeof(key), value, &size, NULL), 0);
+	assert_int_equal(coshm_cache_add(cache, &key, sizeof(key), "other", 5, 0), 1);
+}
+
 static void add_needs_absence_and_replace_presence(void **state)
 {
 	struct coshm_cache *cache = make(state, "c", &small_cache);
@@ -859,6 +882,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(what_was_set_is_got_until_it_is_deleted),
+		TEST(empty_slot_is_no_item_whatever_the_tag),
 		TEST(add_needs_absence_and_replace_presence),
 		TEST(too_small_buffer_copies_nothing_and_says_the_size),
 		TEST(arguments_out_of_range_are_einval),

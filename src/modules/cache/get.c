@@ -121,7 +121,8 @@ static inline int get_usual(struct coshm__op *op, struct coshm__cache *cache, ui
 		if (word >> 48 != (hash & 0xffff))
 			continue;
 		page = coshm__cache_slot_page(word);
-		if (coshm__unlikely(page >= cache->page_count))
+		/* An empty slot looks like one of tag 0. */
+		if (coshm__unlikely(!word || page >= cache->page_count))
 			return 0;
 		item = coshm__cache_page(cache, page) + coshm__cache_slot_offset(word);
 		__builtin_prefetch(item + 64);
@@ -146,7 +147,8 @@ static inline int get_usual(struct coshm__op *op, struct coshm__cache *cache, ui
 			    end > cache->page_bytes || size > *size_bytes ||
 			    !same_bytes(item + cache->head_bytes, key, key_bytes)))
 			return 0;
-		memcpy(buffer, item + cache->head_bytes + key_bytes, size);
+		if (coshm__likely(size > 0)) /* else buffer may be NULL */
+			memcpy(buffer, item + cache->head_bytes + key_bytes, size);
 		*size_bytes = size;
 		if (coshm__unlikely((word & COSHM__CACHE_FREQUENCY_MASK) !=
 				    COSHM__CACHE_FREQUENCY_MASK))
