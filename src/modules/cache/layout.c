@@ -45,7 +45,9 @@ static uint64_t choose_page_bytes(uint64_t size_bytes, uint64_t average_item_byt
  */
 static uint64_t choose_bucket_count(uint64_t entries, uint64_t average_item_bytes)
 {
-	uint64_t load_percent = average_item_bytes < 1024 ? 60 : 35;
+	uint64_t load_percent = average_item_bytes < 1024   ? 60
+				: average_item_bytes < 4096 ? 40
+							    : 15;
 
 	uint64_t count = clamp(entries * 100 / (COSHM__CACHE_BUCKET_SLOTS * load_percent) + 1, 16,
 			       UINT32_MAX / 8 - 16);
