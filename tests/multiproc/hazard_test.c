@@ -373,6 +373,18 @@ static uint64_t litmus_run(uint32_t flags, enum litmus mode)
 	return wrong;
 }
 
+/* As often as it takes without a barrier, most of the time. */
+static uint64_t litmus_runs(uint32_t flags, enum litmus mode)
+{
+	const uint64_t start_ns = test_now_ns();
+	uint64_t wrong = 0;
+
+	for (int tries = 0; tries < 20 && !wrong && test_now_ns() - start_ns < PROC_DEADLINE_NS / 6;
+	     tries++)
+		wrong = litmus_run(flags, mode);
+	return wrong;
+}
+
 static const char *lacks_two_cpus(void)
 {
 	cpu_set_t set;
@@ -386,13 +398,13 @@ static void reader_or_reuser_sees_the_other_with_membarrier(void **state)
 {
 	(void)state;
 	TEST_NEEDS(shmfs_lacks_membarrier());
-	assert_int_equal(litmus_run(0, LITMUS_LIGHT), 0);
+	assert_int_equal(litmus_runs(0, LITMUS_LIGHT), 0);
 }
 
 static void reader_or_reuser_sees_the_other_with_fences(void **state)
 {
 	(void)state;
-	assert_int_equal(litmus_run(COSHM_SEGMENT_FENCED, LITMUS_FENCED), 0);
+	assert_int_equal(litmus_runs(COSHM_SEGMENT_FENCED, LITMUS_FENCED), 0);
 }
 
 static void control_without_barrier_is_red(void **state)

@@ -16,10 +16,11 @@
 #include <unistd.h>
 
 #define REAPERS 8
+#define ROUNDS	300
 
 struct shared {
 	struct proc_barrier *barrier;
-	_Atomic unsigned int members;
+	_Atomic uint64_t start_at_ns;
 	_Atomic uint32_t victim;
 	_Atomic int stop;
 };
@@ -124,36 +125,44 @@ static int reap_at_once(void *arg)
 	(void)arg;
 	if (coshm_segment_reap(segment, NULL)) /* to be a member before the start */
 		return 1;
-	if (proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS))
-		return 2;
-	if (proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS)) /* the victim is dead */
-		return 3;
-	if (!coshm__member_is_dead(toy_segment(segment), atomic_load(&shared->victim)))
-		return 4;
-	if (coshm_segment_reap(segment, NULL))
-		return 5;
-	/* After one's own reap nothing of the dead is left, whoever else is reaping. */
-	for (int i = 0; i < TOY_CLAIMS; i++)
-		if (coshm__a64_load_acquire(&toy_peek(token)->claims[i]) == shared->victim)
+	for (int round = 0; round < ROUNDS; round++) {
+		if (proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS)) /* the victim is dead */
+			return 2;
+		/* All at the same moment, as far as there are CPUs. */
+		while (coshm_segment_now_ns(segment) < atomic_load(&shared->start_at_ns))
+			coshm__cpu_pause();
+		if (!coshm__member_is_dead(toy_segment(segment), atomic_load(&shared->victim)))
+			return 3;
+		if (coshm_segment_reap(segment, NULL))
+			return 4;
+		/* After one's own reap nothing of the dead is left, whoever else is reaping. */
+		for (int i = 0; i < TOY_CLAIMS; i++)
+			if (coshm__a64_load_acquire(&toy_peek(token)->claims[i]) == shared->victim)
+				return 5;
+		if (proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS))
 			return 6;
+	}
 	return coshm_segment_detach(segment) ? 7 : 0;
 }
 
 static void death_is_recorded_and_cleaned_up_once_by_many_at_once(void **state)
 {
-	(void)state;
-	for (int round = 1; round <= 10; round++) {
-		struct proc *reapers[REAPERS];
+	struct proc *reapers[REAPERS];
 
-		shared->barrier = proc_barrier_new(REAPERS + 1);
-		for (int i = 0; i < REAPERS; i++)
-			reapers[i] = proc_spawn(reap_at_once, NULL);
-		assert_int_equal(proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS), 0);
+	(void)state;
+	shared->barrier = proc_barrier_new(REAPERS + 1);
+	for (int i = 0; i < REAPERS; i++)
+		reapers[i] = proc_spawn(reap_at_once, NULL);
+	for (int round = 0; round < ROUNDS; round++) {
 		make_a_dead_member();
+		atomic_store(&shared->start_at_ns, coshm_segment_now_ns(segment) + 200000);
 		assert_int_equal(proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS), 0);
-		assert_int_equal(proc_collect_all(reapers, REAPERS, PROC_DEADLINE_NS, NULL), 0);
-		assert_nothing_is_left((uint64_t)round);
+		assert_int_equal(proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS), 0);
+		assert_int_equal(toy_stat(segment, "deaths"), round + 1);
+		assert_int_equal(toy_stat(segment, "reaped"), round + 1);
 	}
+	assert_int_equal(proc_collect_all(reapers, REAPERS, PROC_DEADLINE_NS, NULL), 0);
+	assert_nothing_is_left(ROUNDS);
 }
 
 static void slot_is_free_only_when_each_object_says_so(void **state)
