@@ -49,7 +49,8 @@ struct coshm_queue_config {
 	uint32_t
 		backoff_jitter_percent; /* 0 to 100: up to this share of the delay is random; default 0 */
 	uint32_t max_attempts;		/* deliveries before a task is dead; default 20 */
-	uint32_t attempt_record_count;	/* failures remembered per task, 72 bytes each; default and most 8 */
+	uint32_t
+		attempt_record_count; /* failures remembered per task, 72 bytes each; default and most 8 */
 };
 
 enum coshm_task_state {
@@ -163,7 +164,7 @@ struct coshm_task_info {
 	uint64_t enqueued_at_ns;
 	uint64_t due_at_ns;    /* delayed tasks */
 	uint64_t leased_at_ns; /* leased tasks: since when */
-	uint32_t state;	    /* coshm_task_state */
+	uint32_t state;	       /* coshm_task_state */
 	uint32_t attempts;
 	uint32_t max_attempts;
 	uint32_t holder_pid;	       /* leased tasks; for display */

@@ -243,9 +243,13 @@ static int create_once(const char *path, const struct coshm_segment_config *conf
 	} else if (verdict == FILE_OUTDATED) {
 		error = unlink(path) ? -errno : -EAGAIN;
 	} else if (verdict == FILE_OURS_TO_FILL) {
-		error = file_fill(fd, path, config);
-		if (error)
-			unlink(path);
+		/* With ANY_OWNER above nobody has asked yet whether it is. */
+		error = coshm__file_judge_owner(fd, path, 0);
+		if (!error) {
+			error = file_fill(fd, path, config);
+			if (error)
+				unlink(path);
+		}
 	}
 	close(fd);
 	return error;

@@ -89,6 +89,13 @@ static int judge_owner(const char *path, const struct stat *status, uint32_t att
 			   (unsigned int)status->st_uid);
 }
 
+int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags)
+{
+	struct stat status;
+
+	return fstat(fd, &status) ? -errno : judge_owner(path, &status, attach_flags);
+}
+
 int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, int *ret_fd)
 {
 	struct stat status;

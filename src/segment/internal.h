@@ -28,6 +28,7 @@ void coshm__handles_quiesce(void);
 /* file.c - finding, opening and judging the file */
 int coshm__path_of(const char *name, char path[256]);
 int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, int *ret_fd);
+int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
 int coshm__boot_id(uint8_t ret_boot_id[16]);
@@ -84,8 +85,8 @@ void coshm__views_free(struct coshm__segment *segment);
 struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segment *segment);
 /* In a fork child: what its parent has reaped so far counts for nothing, it may have been in the middle. */
 void coshm__reap_progress_forget(struct coshm__segment *segment);
-/* Finish what dead members left; 1 all done, 0 more to do. */
-int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped);
+/* Finish what dead members left; 1 all done, 0 more to do. UINT64_MAX also waits for a thread that is at it. */
+int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_reaped);
 
 static inline uint64_t coshm__member_word(uint64_t generation, uint64_t state)
 {

@@ -318,6 +318,9 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 		return 0;
 	fd = coshm__segment_fd(segment, &close_it);
 	error = fd < 0 ? fd : coshm__file_allocate(fd, now, end_bytes);
+	/* What was allocated before the room ran out goes back: nobody has seen it, and others may want it. */
+	if (fd >= 0 && error && ftruncate(fd, (off_t)now))
+		coshm__log(COSHM_LOG_WARNING, "%s: cannot give back memory", segment->path);
 	if (close_it && fd >= 0)
 		close(fd);
 	if (error)

@@ -26,19 +26,20 @@ static uintptr_t handle_generation; /* under the process mutex */
 
 /*
  * A fork must not copy a descriptor that carries a member's lock for a moment: it would keep a dead parent alive. Nor
- * views that another thread is just changing.
+ * views that another thread is just changing. That mutex comes last: it is waited for inside of read sections, for which
+ * a grace period waits, which liburcu's handler waits for.
  */
 static void fork_prepare(void)
 {
 	pthread_mutex_lock(&coshm__process->mutex);
-	pthread_mutex_lock(&coshm__process->views);
 	urcu_bp_before_fork();
+	pthread_mutex_lock(&coshm__process->views);
 }
 
 static void fork_parent(void)
 {
-	urcu_bp_after_fork_parent();
 	pthread_mutex_unlock(&coshm__process->views);
+	urcu_bp_after_fork_parent();
 	pthread_mutex_unlock(&coshm__process->mutex);
 }
 
@@ -122,7 +123,7 @@ void coshm__handles_quiesce(void)
 	 */
 	if (coshm__process->urcu_works)
 		urcu_bp_synchronize_rcu();
-#if defined(__SANITIZE_THREAD__)
+#if defined(COSHM__THREAD_SANITIZER)
 	void __tsan_acquire(void *);
 	__tsan_acquire(&coshm__handles);
 #endif

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_BUDGET 4096 /* words that one passing operation looks at */
+#define CHUNK_WORDS 4096	     /* looked at between two looks at the clock */
+#define TICK_NS	    COSHM__NS_PER_MS /* how long an operation that passes by is held up at most */
 
 struct coshm__reap_progress {
 	uint32_t dead_id;
@@ -66,8 +67,8 @@ static int has_open(const struct coshm__member_shm *member, uint32_t entry_index
 	       1;
 }
 
-/* 1 done; 0 the budget is spent; negative: this object cannot be reaped by this process */
-static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progress, uint64_t budget)
+/* 1 done; 0 there is more of it; negative: this object cannot be reaped by this process */
+static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progress)
 {
 	struct coshm__segment *segment = op->segment;
 	struct coshm__handle *view = NULL;
@@ -79,11 +80,11 @@ static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progre
 	/* No object, one that is so damaged that nobody can open it, or one in which nothing is held. */
 	if (error || !view->object_type->reap)
 		return 1;
-	return view->object_type->reap(op, view, progress->dead_id, &progress->cursor, budget);
+	return view->object_type->reap(op, view, progress->dead_id, &progress->cursor, CHUNK_WORDS);
 }
 
 /* 1 the slot is free again; 0 more to do; negative: left to somebody who can */
-static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint64_t *budget)
+static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint64_t deadline_ns)
 {
 	struct coshm__segment *segment = op->segment;
 	struct coshm__member_shm *member = &segment->members[slot];
@@ -97,10 +98,9 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 	}
 	while (progress->entry_index < COSHM__ENTRY_COUNT) {
 		if (has_open(member, progress->entry_index)) {
-			if (*budget == 0)
+			if (coshm__now_ns(segment) > deadline_ns)
 				return 0;
-			state = reap_object(op, progress, *budget);
-			*budget = *budget > TICK_BUDGET ? *budget - TICK_BUDGET : 0;
+			state = reap_object(op, progress);
 			if (state < 0)
 				return state;
 			if (state == 0)
@@ -121,15 +121,17 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 	return 1;
 }
 
-int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped)
+int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_reaped)
 {
 	struct coshm__segment *segment = op->segment;
 	/* [M7] */
 	uint32_t reaped = 0, high = coshm__a32_load_acquire(&segment->header->member_high_water);
+	uint64_t deadline_ns = UINT64_MAX;
 	int done = 1, state;
 
 	/* Who passes by does not wait for a thread that is at it; who wants it all done does. */
-	if (budget != UINT64_MAX) {
+	if (timeout_ns != UINT64_MAX) {
+		deadline_ns = coshm__now_ns(segment) + timeout_ns;
 		if (pthread_mutex_trylock(&coshm__process->reap))
 			return 1;
 	} else {
@@ -143,7 +145,7 @@ int coshm__reap_all(struct coshm__op *op, uint64_t budget, uint32_t *ret_reaped)
 			word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 		if ((word & 3) != COSHM__MEMBER_DEAD)
 			continue;
-		state = reap_member(op, slot, word, &budget);
+		state = reap_member(op, slot, word, deadline_ns);
 		reaped += state == 1;
 		done &= state != 0;
 	}
@@ -164,7 +166,7 @@ void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns)
 	if (!coshm__a64_cas_relaxed(next, &expected, now_ns + COSHM__REAP_INTERVAL_NS))
 		return;
 	COSHM__CRASH_POINT(REAP_ELECTED);
-	if (!coshm__reap_all(op, TICK_BUDGET, NULL))
+	if (!coshm__reap_all(op, TICK_NS, NULL))
 		coshm__a64_store_relaxed(next, now_ns); /* the next operation goes on */
 }
 

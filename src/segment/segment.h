@@ -146,6 +146,15 @@ extern _Thread_local struct coshm__thread_local coshm__thread_locals[COSHM__SEGM
 int coshm__op_begin_slow(struct coshm__op *op);
 void coshm__op_end_shared(struct coshm__op *op);
 
+/* gcc says it by a macro, clang by a feature. */
+#if defined(__SANITIZE_THREAD__)
+#define COSHM__THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define COSHM__THREAD_SANITIZER 1
+#endif
+#endif
+
 static inline void coshm__rcu_read_lock(void)
 {
 	urcu_bp_read_lock();
@@ -153,7 +162,7 @@ static inline void coshm__rcu_read_lock(void)
 
 static inline void coshm__rcu_read_unlock(void)
 {
-#if defined(__SANITIZE_THREAD__)
+#if defined(COSHM__THREAD_SANITIZER)
 	void __tsan_release(void *);
 	__tsan_release(
 		&coshm__handles); /* pairs with __tsan_acquire after synchronize_rcu: TSan cannot see liburcu */
@@ -230,8 +239,9 @@ static inline int coshm__reap_is_due(uint64_t next_at_ns, uint64_t now_ns)
 }
 
 /*
- * Every operation that has read the clock calls this. One load of a read-mostly word; every 5 ms one of all callers
- * gets the work. Call it where the operation holds no lock and no hazard.
+ * Every operation that changes something and has read the clock calls this; cache reads do not: nothing that they need
+ * is ever held, and they promise to make no system call. One load of a read-mostly word; every 5 ms one of all callers
+ * gets the work, up to 1 ms of it. Call it where the operation holds no lock and no hazard.
  */
 static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
 {

@@ -186,7 +186,8 @@ int coshm__hint_ring_positions(const struct coshm__hint_ring *ring, uint64_t *re
 		return -EUCLEAN;
 	/* The entry at the tail may be in already. */
 	tail++;
-	if (tail - head > ring->entry_count)
+	/* A head that is older than the tail is followed by positions that are gone: harmless, within reason. */
+	if (tail - head > 2 * ring->entry_count)
 		head = tail - ring->entry_count;
 	*ret_first = head;
 	*ret_end = tail;

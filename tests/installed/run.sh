@@ -7,8 +7,7 @@
 # C and as C++, and then does what README.md and docs/*.md tell the reader to do.  There, a
 # comment on the line before a code block marks it:
 #
-#   <!-- example: share.c --> the block is written into this file; README's share.c is then
-#                             built and run by two processes
+#   <!-- example: share.c --> the block is written into this file
 #   <!-- run -->              the block is run by "sh -eu", in the folder of the files; it must
 #                             succeed.  cc, pkg-config and what is installed in bin/ are found.
 #   <!-- prints -->           the block is what the last run wrote to its standard output
@@ -102,14 +101,6 @@ run_block() {
 segment=coshm-test-readme-$$
 trap 'rm -rf "$tap_dir"; rm -f /dev/shm/*"$segment"*' EXIT
 
-# A counter, a cached value and a task go from one process to another that knows only the name.
-share() { # DIR
-	check "README.md: share.c builds with pkg-config alone" build "$1/share.c" "$1/share"
-	check_equal "README.md: share.c, first process" "visit 1" "$("$1/share" hello 2>&1)"
-	check_equal "README.md: share.c, second process" "visit 2|cached: hello|task N done|" \
-		"$("$1/share" 2>&1 | sed 's/^task [0-9]* /task N /' | tr '\n' '|')"
-}
-
 for document in "$srcdir"/README.md "$srcdir"/docs/*.md; do
 	[ -e "$document" ] || continue
 	name=${document#"$srcdir"/}
@@ -121,13 +112,13 @@ for document in "$srcdir"/README.md "$srcdir"/docs/*.md; do
 		case $kind in
 		# The segment gets a name of its own: other tests run at the same time.
 		example:) sed "s/\"readme\"/\"$segment\"/" "$block" >"$dir/$file" ;;
-		run) check "$name: block $number runs" run_block "$dir" "$block" ;;
+		run)
+			sed -i "s/\\<readme\\>/$segment/" "$block"
+			check "$name: block $number runs" run_block "$dir" "$block"
+			;;
 		prints) check "$name: block $number is what was printed" diff -u "$block" "$dir/.stdout" ;;
 		esac
 	done <"$dir/.list"
-	if [ "$name" = README.md ]; then
-		share "$dir"
-	fi
 done
 
 finish

@@ -206,7 +206,8 @@ static void kill_at_random(uint32_t policy, int large, uint64_t for_ns)
 	shared->large = large;
 	for (uintptr_t i = 0; i < WORKERS; i++)
 		workers[i] = proc_spawn(work, (void *)i);
-	while (test_now_ns() < end) {
+	/* On a busy machine it takes longer until enough has happened. */
+	while (test_now_ns() < end || kills <= 20 || shared->operations <= 1000) {
 		uintptr_t victim = next_random(&random) % WORKERS;
 
 		test_sleep_ns(5000000 + next_random(&random) % 5000000);
@@ -221,8 +222,6 @@ static void kill_at_random(uint32_t policy, int large, uint64_t for_ns)
 	}
 	shared->stop = 1;
 	assert_int_equal(proc_collect_all(workers, WORKERS, PROC_DEADLINE_NS, NULL), 0);
-	assert_true(shared->operations > 1000);
-	assert_true(kills > 20);
 	assert_int_equal(shared->bad, 0);
 	if (shared->unexpected)
 		fprintf(stderr, "# last error %d\n", (int)shared->last_error);

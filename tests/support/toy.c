@@ -11,6 +11,8 @@
 
 #define TOY_MAGIC UINT64_C(0x746f7974)
 
+_Atomic int toy_reap_hold;
+
 static struct toy_shm *toy_of(const struct coshm__handle *handle)
 {
 	return handle->object;
@@ -55,7 +57,8 @@ static int toy_reap(struct coshm__op *op, struct coshm__handle *handle, uint32_t
 
 	(void)op;
 	coshm__a64_fetch_add_relaxed(&toy->reap_calls, 1);
-	coshm__a64_store_relaxed(&toy->reap_first_cursor, *cursor);
+	if (coshm__a64_load_relaxed(&toy->reap_first_cursor) == TOY_NO_CURSOR)
+		coshm__a64_store_relaxed(&toy->reap_first_cursor, *cursor);
 	if (coshm__a64_load_relaxed(&toy->reap_refuses) == 1)
 		return -EAGAIN;
 	/* Small steps, so that a pass takes several calls. */
@@ -66,7 +69,7 @@ static int toy_reap(struct coshm__op *op, struct coshm__handle *handle, uint32_t
 
 		coshm__a64_cas_acq_rel(&toy->claims[*cursor], &dead, 0);
 	}
-	while (coshm__a64_load_acquire(&toy->reap_refuses) == 2)
+	while (atomic_load(&toy_reap_hold))
 		usleep(1000);
 	return *cursor == TOY_CLAIMS;
 }

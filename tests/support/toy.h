@@ -35,7 +35,7 @@ struct toy_shm {
 	struct coshm__a64 removed;	/* calls of the type's removed() */
 	struct coshm__a64 left_by;	/* calls of the type's leave() */
 	struct coshm__a64 reap_calls;
-	struct coshm__a64 reap_first_cursor; /* cursor at the latest call */
+	struct coshm__a64 reap_first_cursor; /* of the first call after it was TOY_NO_CURSOR */
 	struct coshm__a64
 		reap_refuses;	   /* 1: reap says "not now", 2: it waits until this is not 2 */
 	struct coshm__a64 payload; /* what initialise put in */
@@ -44,6 +44,11 @@ struct toy_shm {
 	struct coshm__a64 slots[TOY_PAGE_COUNT];
 	unsigned char pages[TOY_PAGE_COUNT][TOY_PAGE_BYTES];
 };
+
+#define TOY_NO_CURSOR UINT64_MAX
+
+/* Process-local: 1 keeps reap waiting within its first step. */
+extern _Atomic int toy_reap_hold;
 
 extern const struct coshm__object_type toy_type;   /* COSHM_OBJECT_QUEUE, "queue" */
 extern const struct coshm__object_type other_type; /* COSHM_OBJECT_CACHE, "cache" */

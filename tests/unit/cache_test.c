@@ -313,7 +313,8 @@ static void item_that_is_moved_keeps_value_version_and_expiry(void **state)
 
 		/* Live and dead side by side, so that cleaning has to move something. */
 		snprintf(key, sizeof(key), "beside %d", i % 2 ? 0 : i % 1000);
-		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0), 0);
+		assert_int_equal(coshm_cache_set(cache, key, strlen(key), value, sizeof(value), 0),
+				 0);
 		assert_int_equal(coshm_cache_incr(cache, "n", 1, 1, 0, 0, &number), 0);
 		assert_int_equal(number, 6 + i);
 	}
@@ -351,6 +352,27 @@ static void number_is_text_to_get_and_wraps(void **state)
 }
 
 /* P5 */
+static void number_in_use_stays(void **state)
+{
+	for (uint32_t policy = COSHM_CACHE_S3FIFO; policy <= COSHM_CACHE_LRU; policy++) {
+		struct coshm_cache_config config = {.size_bytes = MIB, .policy = policy};
+		char name[16], value[200] = {0};
+		struct coshm_cache *cache;
+		int64_t number = 0;
+
+		snprintf(name, sizeof(name), "c%u", policy);
+		cache = make(state, name, &config);
+		for (int i = 0; i < 20000; i++) {
+			assert_int_equal(
+				coshm_cache_set(cache, &i, sizeof(i), value, sizeof(value), 0), 0);
+			if (i % 10 == 0)
+				assert_int_equal(
+					coshm_cache_incr(cache, "number", 6, 1, 0, 0, &number), 0);
+		}
+		assert_int_equal(number, 2000);
+	}
+}
+
 static void any_size_up_to_an_eighth_can_be_stored_for_ever(void **state)
 {
 	static const uint64_t sizes[] = {MIB / 4, MIB, 8 * MIB};
@@ -467,6 +489,20 @@ static void ten_keys_overwritten_for_ever_fit(void **state)
 		assert_int_equal(
 			coshm_cache_set(cache, key, strlen(key), value, (size_t)(i * 7 % 1000), 0),
 			0);
+	}
+}
+
+static void lanes_never_take_the_room_of_items(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB / 4, .lanes = 62};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[32000];
+
+	assert_int_equal(coshm_cache_config(cache, &config), 0);
+	assert_true(config.lanes >= 1 && config.lanes < 62);
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(coshm_cache_set(cache, &i, sizeof(i), value, sizeof(value), 0), 0);
+		assert_int_equal(coshm_cache_exists(cache, &i, sizeof(i)), 1);
 	}
 }
 
@@ -616,6 +652,32 @@ static void pinned_bytes_stay_whatever_happens_to_the_item(void **state)
 		while (pinned-- > 0)
 			assert_int_equal(coshm_cache_unpin(cache, &views[pinned]), 0);
 		test_free(views);
+	}
+}
+
+static void view_of_one_part_has_its_data_whatever_the_size(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	static unsigned char key[UINT16_MAX], value[70000];
+	struct coshm_cache_view view;
+
+	memset(key, 'k', sizeof(key));
+	memset(value, 7, sizeof(value));
+	/* Around the sizes at which a value gets pages of its own, and those at which it needs one more. */
+	for (size_t size = 0; size < sizeof(value); size += size % 4096 < 4000 ? 500 : 1) {
+		assert_int_equal(coshm_cache_set(cache, "k", 1, value, size, 0), 0);
+		assert_int_equal(coshm_cache_pin(cache, "k", 1, &view), 1);
+		assert_true(view.part_count >= 1);
+		assert_true((view.part_count == 1) == (view.data != NULL));
+		assert_true(is_filled(&view, 7));
+		assert_int_equal(coshm_cache_unpin(cache, &view), 0);
+	}
+	for (size_t size = 4096; size < sizeof(key); size += 4096) {
+		assert_int_equal(coshm_cache_set(cache, key, size, NULL, 0, 0), 0);
+		assert_int_equal(coshm_cache_pin(cache, key, size, &view), 1);
+		assert_int_equal(view.size_bytes, 0);
+		assert_int_equal(view.part_count, 1);
+		assert_int_equal(coshm_cache_unpin(cache, &view), 0);
 	}
 }
 
@@ -806,14 +868,17 @@ int main(void)
 		TEST(version_differs_between_any_two_values),
 		TEST(item_that_is_moved_keeps_value_version_and_expiry),
 		TEST(number_is_text_to_get_and_wraps),
+		TEST(number_in_use_stays),
 		TEST(any_size_up_to_an_eighth_can_be_stored_for_ever),
 		TEST(keys_of_any_length_work),
 		TEST(policy_none_is_full_at_last_and_loses_nothing),
 		TEST(ten_keys_overwritten_for_ever_fit),
+		TEST(lanes_never_take_the_room_of_items),
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
 		TEST(nothing_comes_back_when_the_epoch_wraps),
 		TEST(mget_answers_each_request_for_itself),
 		TEST(pinned_bytes_stay_whatever_happens_to_the_item),
+		TEST(view_of_one_part_has_its_data_whatever_the_size),
 		TEST(view_is_not_the_forked_childs),
 		TEST(scan_sees_each_item_once_with_any_budget),
 		TEST(scan_sees_each_item_once_on_a_read_only_attach),

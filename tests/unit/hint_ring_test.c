@@ -94,6 +94,8 @@ static void full_ring_refuses_and_is_unchanged(void **state)
 {
 	struct coshm__hint_ring ring;
 	struct coshm__hint_ring_shm *before;
+	uint64_t first, end;
+	uint32_t index = 0;
 	size_t size_bytes = coshm__hint_ring_size_bytes(RECORDS);
 
 	(void)state;
@@ -103,6 +105,11 @@ static void full_ring_refuses_and_is_unchanged(void **state)
 	for (uint32_t i = 0; i < 8; i++)
 		assert_int_equal(coshm__hint_ring_push(&ring, i), 0);
 	memcpy(before, ring.shm, size_bytes);
+	assert_int_equal(coshm__hint_ring_positions(&ring, &first, &end), 0);
+	for (uint32_t i = 0; first < end; first++)
+		if (coshm__hint_ring_at(&ring, first, &index))
+			assert_int_equal(index, i++); /* the first and the last one, too */
+	assert_int_equal(index, 7);
 	assert_int_equal(coshm__hint_ring_push(&ring, 8), -EAGAIN);
 	assert_memory_equal(before, ring.shm, size_bytes);
 	assert_int_equal(coshm__hint_ring_length(&ring), 8);

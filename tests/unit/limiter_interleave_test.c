@@ -58,10 +58,9 @@ static uint64_t model_clock_ns(void);
 #define DECISIONS_MAX 4000
 #define START_NS      (1000 * SECOND)
 
-static struct {
-	struct coshm__limiter_shm shm;
-	struct coshm__limiter_bucket_shm buckets[2];
-} world __attribute__((aligned(128)));
+/* Apart: the head ends in a flexible array, which may not stand inside of a struct. */
+static struct coshm__limiter_shm head __attribute__((aligned(128)));
+static struct coshm__limiter_bucket_shm buckets[2] __attribute__((aligned(128)));
 
 static struct coshm__segment segment;
 static struct coshm__thread_shm threads[1];
@@ -79,7 +78,7 @@ static uint64_t model_clock_ns(void)
 static struct coshm__limiter_key key_number(uint64_t number)
 {
 	return (struct coshm__limiter_key){.word = (number + 1) << 8,
-					   .buckets = {&world.buckets[0], &world.buckets[1]}};
+					   .buckets = {&buckets[0], &buckets[1]}};
 }
 
 static void slot_set(int position, uint64_t number, uint64_t tat_ns)
@@ -96,13 +95,14 @@ static void world_fill(uint64_t rate, uint64_t per_ns, uint64_t burst)
 {
 	const struct coshm_limiter_config config = {.rate = rate, .per_ns = per_ns, .burst = burst};
 
-	memset(&world, 0, sizeof(world));
+	memset(&head, 0, sizeof(head));
+	memset(buckets, 0, sizeof(buckets));
 	memset(&gcra, 0, sizeof(gcra));
 	if (coshm__gcra_make(rate, per_ns, burst, &gcra))
 		abort();
-	coshm__limiter_config_start(&world.shm, &config, &gcra);
-	limiter.shm = &world.shm;
-	limiter.buckets = world.buckets;
+	coshm__limiter_config_start(&head, &config, &gcra);
+	limiter.shm = &head;
+	limiter.buckets = buckets;
 	limiter.bucket_count = 2;
 	segment.threads = threads;
 	clock_ns = START_NS;
@@ -136,7 +136,7 @@ static int open_entries(uint64_t number)
 
 static uint64_t counted(uint32_t row)
 {
-	return coshm__count_sum(&world.shm.counters, row);
+	return coshm__count_sum(&head.counters, row);
 }
 
 /* --- callers ------------------------------------------------------------------------------------------------ */
@@ -216,9 +216,9 @@ static void to_explorer(void)
 
 static int is_interesting(const void *word)
 {
-	uintptr_t at = (uintptr_t)word - (uintptr_t)world.buckets;
+	uintptr_t at = (uintptr_t)word - (uintptr_t)buckets;
 
-	if ((uintptr_t)word < (uintptr_t)world.buckets || at >= sizeof(world.buckets))
+	if ((uintptr_t)word < (uintptr_t)buckets || at >= sizeof(buckets))
 		return 0;
 	return interesting >> (at / 128 * COSHM__LIMITER_SLOTS + at % 64 / 8) & 1;
 }

@@ -28,9 +28,15 @@ struct fixture {
 static inline void fixture_open(struct fixture *f, const struct coshm_queue_config *config)
 {
 	struct coshm_segment_config segment_config = {.size_bytes = 16 << 20};
+	static char name[TEST_SEGMENT_NAME_SIZE];
 
+	/* One name is enough: each test removes its segment before the next makes its own. */
+	if (!*name)
+		test_segment_name(name, "queue");
+	else if (coshm_segment_unlink(name) == 0)
+		fprintf(stderr, "the test before this one did not clean up\n");
 	memset(f, 0, sizeof(*f));
-	test_segment_name(f->name, "queue");
+	memcpy(f->name, name, sizeof(name));
 	assert_int_equal(coshm_segment_create(f->name, &segment_config, 0, &f->segment), 0);
 	assert_int_equal(coshm_queue_create(f->segment, "q", config, 0, &f->queue), 0);
 }

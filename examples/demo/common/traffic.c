@@ -108,7 +108,7 @@ static int add_client(struct demo_traffic *traffic, const char *client, uint32_t
 int demo_traffic_add(struct demo_traffic *traffic, const char *client, const char *path,
 		     uint64_t size_bytes)
 {
-	struct demo_request request;
+	struct demo_request request = {0};
 	struct demo_url *url;
 	uint32_t size;
 	int rc = 0;

@@ -11,7 +11,7 @@
 
 enum {
 	URL_COUNT = 2000,
-	CLIENT_COUNT = 500,
+	CLIENT_COUNT = 2000,
 	REQUEST_COUNT = 20000,
 };
 
@@ -87,7 +87,7 @@ static int add_drawn(struct demo_traffic *traffic, size_t url_rank, size_t clien
 int demo_traffic_generate(struct demo_traffic *traffic)
 {
 	double *url_weights = zipf_new(URL_COUNT, 0.9);
-	double *client_weights = zipf_new(CLIENT_COUNT, 0.9);
+	double *client_weights = zipf_new(CLIENT_COUNT, 0.8);
 	uint64_t random = 1;
 	int rc = 0;
 

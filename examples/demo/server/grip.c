@@ -19,9 +19,11 @@
 
 #if defined(__x86_64__)
 #define PROGRAM_COUNTER rip
+#define STACK_POINTER	rsp
 static const unsigned char breakpoint[] = {0xcc}; /* int3 */
 #elif defined(__aarch64__)
 #define PROGRAM_COUNTER pc
+#define STACK_POINTER	sp
 static const unsigned char breakpoint[] = {0x00, 0x00, 0x20, 0xd4}; /* brk #0 */
 #endif
 
@@ -172,16 +174,17 @@ static int get_registers(pid_t pid, struct user_regs_struct *ret_registers)
 }
 
 /* back to the instruction that the breakpoint stood for: some machines trap after it */
-static int set_instruction(pid_t pid, uintptr_t address)
+static int stand_at(struct demo_grip *grip, uintptr_t address)
 {
 	struct user_regs_struct registers;
 	struct iovec all = {.iov_base = &registers, .iov_len = sizeof(registers)};
-	int rc = get_registers(pid, &registers);
+	int rc = get_registers(grip->pid, &registers);
 
+	if (rc < 0)
+		return rc;
 	registers.PROGRAM_COUNTER = address;
-	if (rc == 0 && ptrace(PTRACE_SETREGSET, pid, (void *)NT_PRSTATUS, &all) != 0)
-		rc = -errno;
-	return rc;
+	grip->stack = registers.STACK_POINTER;
+	return ptrace(PTRACE_SETREGSET, grip->pid, (void *)NT_PRSTATUS, &all) == 0 ? 0 : -errno;
 }
 
 /* our wish to stop it can win over the trap of a breakpoint that it has just met */
@@ -233,8 +236,16 @@ int demo_grip_run_to(struct demo_grip *grip, uintptr_t function, uint64_t within
 	if (rc == 0)
 		rc = write_text(grip->pid, function, saved, sizeof(saved));
 	if (rc == 0 && has_hit)
-		rc = set_instruction(grip->pid, function);
+		rc = stand_at(grip, function);
 	return rc < 0 ? rc : has_hit ? 0 : -ETIMEDOUT;
+}
+
+/* the stack grows downwards on these machines */
+bool demo_grip_has_left(const struct demo_grip *grip)
+{
+	struct user_regs_struct registers;
+
+	return get_registers(grip->pid, &registers) < 0 || registers.STACK_POINTER > grip->stack;
 }
 
 #else
@@ -245,6 +256,12 @@ int demo_grip_run_to(struct demo_grip *grip, uintptr_t function, uint64_t within
 	(void)function;
 	(void)within_ns;
 	return -ENOTSUP;
+}
+
+bool demo_grip_has_left(const struct demo_grip *grip)
+{
+	(void)grip;
+	return true;
 }
 
 #endif

@@ -16,6 +16,7 @@
 struct demo_grip {
 	pid_t pid;
 	bool is_traced;
+	uint64_t stack;	   /* where it stood on the stack when demo_grip_run_to() had succeeded */
 	int signal_number; /* arrived while it was held: delivered when it moves on */
 };
 
@@ -37,7 +38,10 @@ int demo_grip_run_to(struct demo_grip *grip, uintptr_t function, uint64_t within
 /* one instruction; waits for a system call that takes long. 0, -ESRCH */
 int demo_grip_step(struct demo_grip *grip);
 
-/* SIGKILL. Returns at once: */
+/* whether it has left the function that demo_grip_run_to() took it to */
+bool demo_grip_has_left(const struct demo_grip *grip);
+
+/* SIGKILL; does not wait for the end */
 void demo_grip_kill(struct demo_grip *grip);
 
 /* whether the process that was killed is gone, as far as its kernel is concerned */

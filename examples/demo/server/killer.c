@@ -16,14 +16,14 @@
 #include "grip.h"
 
 /* how long one hunt for a kind of holding may take before whoever is there dies instead */
-#define HUNT_NS_MAX (150 * DEMO_NS_PER_MS)
+#define HUNT_NS_MAX (250 * DEMO_NS_PER_MS)
 
 /* how long a worker may run towards a place; queue workers come by every 5 to 50 ms */
 #define RUN_NS_MAX (60 * DEMO_NS_PER_MS)
 
-/* how long it may be moved on by single steps, from the start of a function to where it holds what
- * we look for; some 1000 instructions */
-#define STEP_NS_MAX (60 * DEMO_NS_PER_MS)
+/* how long it may be moved on by single steps; a function that holds what we look for does so after
+ * some 1000 instructions, which is a few ms where ptrace is fast */
+#define STEP_NS_MAX (150 * DEMO_NS_PER_MS)
 
 /* a look costs as much as several steps, and a holding lasts for more instructions than these */
 #define STEPS_PER_LOOK 8
@@ -97,19 +97,20 @@ static bool has_kind(const struct sight *sight, enum demo_holding kind)
 					    : (sight->mask & DEMO_HOLDING_BIT(kind)) != 0;
 }
 
-/* any worker of the role that lives; NULL if there is none at the moment */
+/* one of the living workers of the role, each as likely as the others; NULL if there is none */
 static const struct demo_child *choose_child(struct killer *killer, enum demo_role role)
 {
-	const struct demo_children *children = killer->children;
-	uint64_t first = demo_random(&killer->random);
+	const struct demo_child *chosen = NULL;
+	uint64_t count = 0;
 
-	for (uint64_t i = 0; i < children->count; i++) {
-		const struct demo_child *child = &children->list[(first + i) % children->count];
+	for (uint32_t i = 0; i < killer->children->count; i++) {
+		const struct demo_child *child = &killer->children->list[i];
 
-		if (child->role == (uint32_t)role && atomic_load(&child->pid) != 0)
-			return child;
+		if (child->role == (uint32_t)role && atomic_load(&child->pid) != 0 &&
+		    demo_random_below(&killer->random, ++count) == 0)
+			chosen = child;
 	}
-	return NULL;
+	return chosen;
 }
 
 /* one instruction after the other, until it holds that kind at the nth instruction in a row */
@@ -124,6 +125,8 @@ static bool step_to(struct killer *killer, struct demo_grip *grip, enum demo_hol
 		if (seen > 0 || i % STEPS_PER_LOOK == 0) {
 			*sight = look_at(killer, grip->pid);
 			seen = has_kind(sight, kind) ? seen + 1 : 0;
+			if (seen == 0 && demo_grip_has_left(grip))
+				return false; /* it needed none this time: a miss, a full queue */
 		}
 		if (seen == wanted)
 			return true;
@@ -211,15 +214,13 @@ static enum demo_holding rarest_kind(struct killer *killer)
 
 static const struct place *choose_place(struct killer *killer, enum demo_holding kind)
 {
-	uint64_t first = demo_random(&killer->random);
+	const struct place *chosen = NULL;
+	uint64_t count = 0;
 
-	for (uint64_t i = 0; i < PLACE_COUNT; i++) {
-		const struct place *place = &places[(first + i) % PLACE_COUNT];
-
-		if (place->kind == kind)
-			return place;
-	}
-	return &places[0];
+	for (size_t i = 0; i < PLACE_COUNT; i++)
+		if (places[i].kind == kind && demo_random_below(&killer->random, ++count) == 0)
+			chosen = &places[i];
+	return chosen; /* never NULL: there is a place of each kind */
 }
 
 static void kill_one(struct killer *killer)
@@ -276,6 +277,7 @@ int demo_killer_main(const struct demo_web_options *options, const struct demo_c
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	prctl(PR_SET_NAME, "prefork:killer");
 	if (read(go_fd, &byte, 1) != 1)
 		return 0; /* the server did not start */
 	killer.children = children;

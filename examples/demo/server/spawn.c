@@ -37,6 +37,16 @@ static int open_ledger(const struct demo_spawner *spawner, uint64_t worker,
 	return 0;
 }
 
+/* what ps(1) and "shmctl ps" show; the kernel keeps 15 characters */
+static void take_name(const struct demo_child *child)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "prefork:%s-%u",
+		 child->role == DEMO_ROLE_QUEUE ? "queue" : "web", child->index);
+	prctl(PR_SET_NAME, name);
+}
+
 static int child_main(struct demo_spawner *spawner, const struct demo_child *child, uint64_t worker,
 		      pid_t master)
 {
@@ -47,6 +57,7 @@ static int child_main(struct demo_spawner *spawner, const struct demo_child *chi
 		return 1;
 	if (spawner->killer_pid)
 		prctl(PR_SET_PTRACER, (unsigned long)spawner->killer_pid, 0, 0, 0);
+	take_name(child);
 	take_signals();
 	close(spawner->reserved_fd);
 	close(spawner->ledger.fd);

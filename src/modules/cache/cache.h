@@ -6,8 +6,8 @@
  * pages), lru (recency lists), evict (making room), then the public operations: get, set, number, pin, scan, and what
  * the segment asks of every object: type, reap, verify.
  *
- * Hazards of a thread: read 0 the item looked at, read 1 the leader of its large value, read 2 an item that is pushed
- * out, read 3 the head of a group under suspicion; write 0 the page appended to.
+ * Hazards of a thread: read 0 the item looked at, read 1 the leader of its large value, or of one that is pushed out or
+ * moved, read 2 an item that is pushed out, read 3 the head of a group under suspicion; write 0 the page appended to.
  */
 #ifndef COSHM__MODULES_CACHE_CACHE_H
 #define COSHM__MODULES_CACHE_CACHE_H
@@ -181,13 +181,6 @@ static inline uint64_t coshm__cache_item_version(uint64_t word0, uint32_t versio
 	return (word0 >> 42) << 32 | version_low;
 }
 
-/* Was it made after the last flush? Others do not count as entries any more. */
-static inline int coshm__cache_item_counts(const struct coshm__cache *cache, uint64_t word1)
-{
-	/* relaxed: seen early or late, one entry more or less is counted (N3) */
-	return ((word1 ^ coshm__a64_load_relaxed(&cache->shm->epoch)) & 0xffffff) == 0;
-}
-
 /* Expired or flushed? */
 static inline int coshm__cache_item_gone(const struct coshm__cache *cache, uint64_t word1,
 					 uint64_t now_ms, int *ret_expired)
@@ -343,9 +336,38 @@ void coshm__cache_ghost_add(struct coshm__cache *cache, uint64_t hash);
 /* 1: the key was dropped unread not long ago. */
 int coshm__cache_ghost_has(const struct coshm__cache *cache, uint64_t hash);
 
+/* Of the key of a well-formed item: a large value's head tells it, its key lies elsewhere. */
+static inline uint64_t coshm__cache_item_hash(const struct coshm__cache *cache,
+					      const unsigned char *item, uint64_t word0)
+{
+	uint64_t hash;
+
+	if (!(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE))
+		return coshm__cache_hash(cache, item + cache->head_bytes,
+					 coshm__cache_item_key(word0));
+	memcpy(&hash, item + COSHM__CACHE_LARGE_AT + 8, 8);
+	return hash;
+}
+
 /*
- * After the CAS that took an item out of its slot, while a hazard is kept on its page: accounts for its bytes and
- * gives back the pages of a large value.
+ * Keeps the leader of a large value by read hazard 1, for who keeps the page of its head. 1; 0: *word is not what the
+ * slot names any more. Nothing to do for other items: 1.
+ */
+int coshm__cache_keep_leader(struct coshm__op *op, const struct coshm__cache *cache,
+			     const struct coshm__a64 *slot, uint64_t *word,
+			     const unsigned char *item, uint64_t word0);
+
+/*
+ * Pushes an item out of its slot, whose word is *word; the caller keeps its page. Uses read hazard 1. 1; 0: *word is
+ * not what the slot names any more.
+ */
+int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  struct coshm__a64 *slot, uint64_t *word, const unsigned char *item,
+			  uint32_t counter);
+
+/*
+ * After the CAS that took an item out of its slot, while a hazard is kept on its page, and on the leader of a large
+ * one: accounts for its bytes and gives back the pages of a large value.
  */
 void coshm__cache_item_dropped(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
 			       const unsigned char *item, uint64_t word0);
@@ -547,6 +569,20 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 /* Empties all slots whose items are of another epoch than @epoch. */
 void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch);
 
+/* The number of entries. @word1: of the item that came (@add 1) or went (-1) */
+void coshm__cache_entries_add(struct coshm__op *op, struct coshm__cache *cache, uint64_t word1,
+			      uint64_t add);
+uint64_t coshm__cache_entries(const struct coshm__cache *cache);
+
+static inline void coshm__cache_entries_replaced(struct coshm__op *op, struct coshm__cache *cache,
+						 uint64_t old_word1, uint64_t new_word1)
+{
+	if (coshm__likely(((old_word1 ^ new_word1) & 0xffffff) == 0))
+		return;
+	coshm__cache_entries_add(op, cache, old_word1, UINT64_MAX);
+	coshm__cache_entries_add(op, cache, new_word1, 1);
+}
+
 /* --- copy.c ------------------------------------------------------------------------------------------------- */
 
 /*
@@ -567,6 +603,12 @@ int coshm__cache_copy_slot(const struct coshm__cache *cache, const struct coshm_
 /* By key. */
 int coshm__cache_copy_find(const struct coshm__cache *cache, uint64_t hash, const void *key,
 			   size_t key_bytes, int with_value, struct coshm__cache_copy *ret_copy);
+
+/* --- get.c -------------------------------------------------------------------------------------------------- */
+
+/* Tells the policy of a use of what was found and is kept. */
+void coshm__cache_touch(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			const struct coshm__cache_place *place);
 
 /* --- number.c ----------------------------------------------------------------------------------------------- */
 

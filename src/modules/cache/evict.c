@@ -16,9 +16,10 @@
 
 #include <time.h>
 
-#define GROUP	  16 /* items whose buckets are fetched at once */
-#define AVOID_MAX 16
-#define PAUSE_NS  (200 * 1000)
+#define GROUP	   16 /* items whose buckets are fetched at once */
+#define AVOID_MAX  16
+#define PAUSE_NS   (200 * 1000)
+#define ROUNDS_MAX 64 /* without a page more than before */
 
 enum mode {
 	MODE_CLEAN, /* all live items survive where they are in the order */
@@ -57,18 +58,25 @@ static int is_avoided(const struct avoid *avoid, uint32_t page)
 	return 0;
 }
 
-/* Pages that dead members left: EVICT back to SEALED, so that the next walk begins anew; BUILD was never seen. */
+/*
+ * Pages that dead members left: EVICT back to SEALED, so that the next walk begins anew; BUILD was never seen.
+ * @alive  who was found alive last: a large value's pages are many of one owner, and each answer may be a system call
+ */
 static uint64_t inherit(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
-			uint64_t word)
+			uint64_t word, uint32_t *alive)
 {
-	uint32_t state = coshm__cache_page_state(word);
+	uint32_t state = coshm__cache_page_state(word), owner = coshm__cache_page_owner(word);
 
-	if ((state == COSHM__CACHE_PAGE_EVICT || state == COSHM__CACHE_PAGE_BUILD) &&
-	    coshm__member_is_dead24(op->segment, coshm__cache_page_owner(word)))
+	if ((state != COSHM__CACHE_PAGE_EVICT && state != COSHM__CACHE_PAGE_BUILD) ||
+	    owner == *alive)
+		return word;
+	if (coshm__member_is_dead24(op->segment, owner))
 		coshm__cache_page_change(cache, page, &word,
 					 state == COSHM__CACHE_PAGE_EVICT ? COSHM__CACHE_PAGE_SEALED
 									  : COSHM__CACHE_PAGE_LIMBO,
 					 0);
+	else
+		*alive = owner;
 	return word;
 }
 
@@ -85,8 +93,8 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	 * What was left over when it was sealed is no reason to clean: a page that holds one item of two thirds of its
 	 * size would look no better afterwards, for ever. Only who must not drop anything tries, if it is most of it.
 	 */
-	if (used > cache->page_bytes || dead > used)
-		dead = cache->page_bytes;
+	if (used > cache->page_bytes || dead >= used)
+		dead = cache->page_bytes; /* nothing in it lives: it costs no copy, however little was used of it */
 	else if (used < cache->page_bytes / 2 && cache->policy == COSHM_CACHE_NONE)
 		dead += cache->page_bytes - used;
 	survey->dead_bytes += dead;
@@ -108,6 +116,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 		 struct survey *survey)
 {
 	uint64_t oldest_seal[2] = {UINT64_MAX, UINT64_MAX};
+	uint32_t alive = coshm__id24(op->member_id);
 	uint64_t now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
 
 	*survey = (struct survey){.expired = UINT32_MAX,
@@ -115,7 +124,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .most_dead = UINT32_MAX,
 				  .oldest = {UINT32_MAX, UINT32_MAX}};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
-		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i));
+		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i), &alive);
 		uint32_t owner = coshm__cache_page_owner(word);
 
 		switch (coshm__cache_page_state(word)) {
@@ -196,31 +205,33 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 	memcpy(space.item + 8, item->at + 8, item->bytes - 8);
 	COSHM__CRASH_POINT(cache_move_copied);
 	word = place->word;
-	do {
-		next = coshm__cache_slot(item->hash, item_class, space.page, space.offset,
-					 space.page_word);
-		if (walk->mode == MODE_CLEAN)
-			frequency = coshm__cache_slot_frequency(word);
-		next |= (uint64_t)frequency << 46;
-		moved = coshm__cache_slot_change(place->slot, &word, next);
-	} while (!moved && coshm__cache_same(word, place->word));
+	if (coshm__cache_keep_leader(op, cache, place->slot, &word, item->at, item->word0))
+		do {
+			next = coshm__cache_slot(item->hash, item_class, space.page, space.offset,
+						 space.page_word);
+			if (walk->mode == MODE_CLEAN)
+				frequency = coshm__cache_slot_frequency(word);
+			next |= (uint64_t)frequency << 46;
+			moved = coshm__cache_slot_change(place->slot, &word, next);
+		} while (!moved && coshm__cache_same(word, place->word));
 	COSHM__CRASH_POINT(cache_moved);
 	if (stripe)
 		coshm__rlock_release(op, stripe);
-	if (!moved) {
+	if (moved) {
+		coshm__cache_reserve_done(op);
+		walk->moved_bytes += item->bytes;
+		coshm__cache_page_dead(op, cache, walk->page, item->bytes);
+	} else {
 		coshm__cache_reserve_undo(op, cache, &space);
-		return 1;
 	}
-	coshm__cache_reserve_done(op);
-	walk->moved_bytes += item->bytes;
-	coshm__cache_page_dead(op, cache, walk->page, item->bytes);
 	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
 		struct coshm__cache_large large;
 
 		/* relaxed: only decides to which share the pages are counted */
-		if (coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT, item->word0,
-					    &large))
+		if (moved && coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT,
+						     item->word0, &large))
 			coshm__a64_store_relaxed(&cache->pages[large.leader].seal, item_class);
+		coshm__hazard_clear(op, 1);
 	}
 	return 1;
 }
@@ -229,29 +240,19 @@ static void drop(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 		 const struct walked_item *item, struct coshm__cache_place *place, uint32_t counter)
 {
 	uint64_t word = place->word;
+	struct coshm__cache_large large;
 
-	while (coshm__cache_same(word, place->word)) {
-		if (!coshm__cache_slot_change(place->slot, &word, 0))
-			continue;
-		coshm__cache_left(op, cache, place->home, place->distance, item->word1);
-		coshm__count(op, cache->counters, counter, 1);
-		coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, item->bytes);
-		if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
-			struct coshm__cache_large large;
-
-			if (coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT,
-						    item->word0, &large)) {
-				walk->chunks += large.page_count;
-				walk->ghost_bytes += large.value_bytes;
-			}
-		}
-		coshm__cache_item_dropped(op, cache, walk->page, item->at, item->word0);
-		if (cache->policy == COSHM_CACHE_LRU)
-			coshm__cache_lru_forget(op, cache, item->hash,
-						coshm__cache_item_node(cache, item->at),
-						coshm__cache_slot_index(cache, place->slot));
+	if (!coshm__cache_push_out(op, cache, item->hash, place->slot, &word, item->at, counter))
 		return;
+	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE &&
+	    coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT, item->word0, &large)) {
+		walk->chunks += large.page_count;
+		walk->ghost_bytes += large.value_bytes;
 	}
+	if (cache->policy == COSHM_CACHE_LRU)
+		coshm__cache_lru_forget(op, cache, item->hash,
+					coshm__cache_item_node(cache, item->at),
+					coshm__cache_slot_index(cache, place->slot));
 }
 
 /* 0; -EAGAIN: the item has to stay and cannot be moved now. */
@@ -308,7 +309,6 @@ static int read_group(const struct coshm__cache *cache, const struct walk *walk,
 
 	while (count < GROUP && *offset < used) {
 		struct walked_item *item = &items[count];
-		uint32_t body;
 
 		item->at = coshm__cache_page(cache, walk->page) + *offset;
 		if (used - *offset < 24)
@@ -318,13 +318,7 @@ static int read_group(const struct coshm__cache *cache, const struct walk *walk,
 		item->bytes = coshm__cache_item_bytes(cache, item->word0);
 		if (item->bytes == 0 || item->bytes > used - *offset)
 			return -1;
-		if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
-			memcpy(&item->hash, item->at + 32, 8);
-		} else {
-			body = cache->head_bytes;
-			item->hash = coshm__cache_hash(cache, item->at + body,
-						       coshm__cache_item_key(item->word0));
-		}
+		item->hash = coshm__cache_item_hash(cache, item->at, item->word0);
 		__builtin_prefetch(&cache->buckets[coshm__cache_home(cache, item->hash)], 1);
 		item->offset = *offset;
 		*offset += item->bytes;
@@ -476,7 +470,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	struct need need = {pages, replaces, 1};
 	int saved_errno = errno;
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
-	uint32_t best = 0, stubborn = 0, sealed_all = 0;
+	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
 	struct avoid avoid = {.count = 0};
 	struct survey survey;
 
@@ -488,10 +482,16 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			return 0;
 		if (survey.free > best) {
 			best = survey.free;
+			rounds = 0;
 			deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 		}
-		/* A barrier for a batch; earlier only if what is left is needed to move survivors. */
-		if (survey.limbo >= cache->limbo_batch || (survey.limbo > 0 && survey.free <= keep))
+		/*
+		 * A barrier for a batch; earlier only if what is left is needed to move survivors, or if what waits is
+		 * enough: nothing more must go then.
+		 */
+		if (survey.limbo >= cache->limbo_batch ||
+		    (survey.limbo > 0 &&
+		     (survey.free <= keep || survey.free + survey.limbo >= keep + pages)))
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress)
 			progress = evict_one(op, cache, &survey, &need, &avoid, &stubborn);
@@ -503,7 +503,9 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 					   coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
 				   0;
 		}
-		if (coshm__now_ns(op->segment) > deadline_ns)
+		/* Time that this thread did not run is no reason to give up while things go on. */
+		if ((!progress || ++rounds > ROUNDS_MAX) &&
+		    coshm__now_ns(op->segment) > deadline_ns)
 			return cache->policy == COSHM_CACHE_NONE && avoid.count == 0 ? -ENOSPC
 										     : -EAGAIN;
 		if (!progress) {

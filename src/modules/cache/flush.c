@@ -10,20 +10,22 @@
 
 #include "base/crash.h"
 
-#define SWEEP_EVERY (UINT64_C(1) << 22)
+#define SWEEP_EVERY  (UINT64_C(1) << 22)
+#define EPOCH_MASK   UINT64_C(0xffffff)
+#define ENTRIES_MASK ((UINT64_C(1) << 40) - 1)
 
 static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch,
-		       uint64_t bucket, struct coshm__a64 *slot)
+		       struct coshm__a64 *slot)
 {
 	for (int tries = 0; tries < 1000; tries++) {
-		uint64_t word = coshm__a64_load_relaxed(slot), word0, word1, hash;
+		uint64_t word = coshm__a64_load_relaxed(slot), word0, word1;
 		uint32_t page = coshm__cache_slot_page(word);
 		uint32_t offset = coshm__cache_slot_offset(word), bytes;
 		unsigned char *item;
 
 		if (!word || page >= cache->page_count ||
 		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			return;
+			break;
 		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
@@ -34,20 +36,9 @@ static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_
 		if (((word1 ^ epoch) & 0xffffff) == 0 || bytes == 0 ||
 		    offset + bytes > cache->page_bytes)
 			break;
-		if (coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)
-			memcpy(&hash, item + 32, 8);
-		else
-			hash = coshm__cache_hash(cache, item + cache->head_bytes,
-						 coshm__cache_item_key(word0));
-		if (coshm__cache_slot_change(slot, &word, 0)) {
-			uint64_t home = coshm__cache_home(cache, hash);
-
-			coshm__cache_left(op, cache, home, home != bucket, word1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted_flushed, 1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, bytes);
-			coshm__cache_item_dropped(op, cache, page, item, word0);
+		if (coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
+					  slot, &word, item, COSHM__STAT_CACHE_evicted_flushed))
 			break;
-		}
 	}
 	coshm__hazard_clear(op, 2);
 }
@@ -57,7 +48,47 @@ void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, 
 	for (uint64_t b = 0; b < cache->bucket_count; b++)
 		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++)
 			if (coshm__a64_load_relaxed(&cache->buckets[b].slot[i]))
-				sweep_slot(op, cache, epoch, b, &cache->buckets[b].slot[i]);
+				sweep_slot(op, cache, epoch, &cache->buckets[b].slot[i]);
+}
+
+/*
+ * Entries are counted for their epoch, so that a flush is one store for the count, too. A stripe is epoch:24 << 40 |
+ * entries of that epoch:40, which may be negative: what one stripe counted may leave by another.
+ */
+static void entries_add(struct coshm__cache *cache, uint64_t stripe, uint64_t epoch, uint64_t add)
+{
+	struct coshm__a64 *word = &cache->counters->value[stripe][COSHM__STAT_CACHE_entries];
+	uint64_t seen = coshm__a64_load_relaxed(word), age, next;
+
+	do {
+		age = (epoch - (seen >> 40)) & EPOCH_MASK;
+		if (age > EPOCH_MASK / 2)
+			return; /* of an epoch before a flush */
+		next = (epoch & EPOCH_MASK) << 40 | ((age == 0 ? seen + add : add) & ENTRIES_MASK);
+		/* relaxed: a number that orders nothing */
+	} while (!coshm__a64_cas_relaxed(word, &seen, next));
+}
+
+void coshm__cache_entries_add(struct coshm__op *op, struct coshm__cache *cache, uint64_t word1,
+			      uint64_t add)
+{
+	entries_add(cache, (uint64_t)(op->thread - op->segment->threads) % COSHM__STAT_STRIPES,
+		    word1 & EPOCH_MASK, add);
+}
+
+uint64_t coshm__cache_entries(const struct coshm__cache *cache)
+{
+	uint64_t epoch = coshm__a64_load_relaxed(&cache->shm->epoch) & EPOCH_MASK, sum = 0;
+
+	for (uint32_t i = 0; i < COSHM__STAT_STRIPES; i++) {
+		uint64_t word = coshm__a64_load_relaxed(
+			&cache->counters->value[i][COSHM__STAT_CACHE_entries]);
+
+		if (word >> 40 == epoch)
+			sum += word;
+	}
+	sum &= ENTRIES_MASK;
+	return sum > ENTRIES_MASK / 2 ? 0 : sum;
 }
 
 int coshm_cache_flush(struct coshm_cache *token)
@@ -77,6 +108,8 @@ int coshm_cache_flush(struct coshm_cache *token)
 
 		if (epoch - swept >= SWEEP_EVERY) {
 			coshm__cache_sweep_epoch(&op, cache, epoch);
+			for (uint32_t i = 0; i < COSHM__STAT_STRIPES; i++)
+				entries_add(cache, i, epoch, 0);
 			/* Only up, and only to an epoch that was swept for. Killed before it: done again. relaxed: the
 			 * slots were emptied by seq_cst CAS before, the epoch goes on by one after it. */
 			while (swept < epoch &&
@@ -87,8 +120,6 @@ int coshm_cache_flush(struct coshm_cache *token)
 		/* [C14] seq_cst: a get that begins when this has returned loads the new epoch behind its slot */
 	} while (!coshm__a64_cas_seq_cst(&cache->shm->epoch, &epoch, epoch + 1));
 	COSHM__CRASH_POINT(cache_flushed);
-	coshm__a64_store_relaxed(&cache->shm->entries_flushed,
-				 coshm__count_sum(cache->counters, COSHM__STAT_CACHE_entries));
 	coshm__count(&op, cache->counters, COSHM__STAT_CACHE_flushes, 1);
 	coshm__op_end(&op);
 	return 0;

@@ -78,6 +78,87 @@ static int copy_out(const struct coshm__cache *cache, const struct coshm__cache_
 	return 1;
 }
 
+/* Keys are short: a call of memcmp costs more than the comparison. */
+static inline int same_bytes(const unsigned char *a, const unsigned char *b, size_t size)
+{
+	uint64_t x, y;
+
+	if (size < 8 || size > 64)
+		return memcmp(a, b, size) == 0;
+	for (size_t i = 0; i + 8 < size; i += 8) {
+		memcpy(&x, a + i, 8);
+		memcpy(&y, b + i, 8);
+		if (x != y)
+			return 0;
+	}
+	memcpy(&x, a + size - 8, 8);
+	memcpy(&y, b + size - 8, 8);
+	return x == y;
+}
+
+/*
+ * The usual hit, in as few instructions as possible: a plain value that never expires, in its key's home bucket, into a
+ * buffer that is large enough. While an item's line is on its way the CPU works on what comes behind, as far as it can
+ * see; a hit that is short lets it see the next one. 1: done; 0: nothing was done, take the long way.
+ *
+ * Rules H1 and H2 of the hazards as in index.c.
+ */
+static inline int get_usual(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			    const unsigned char *key, size_t key_bytes, unsigned char *buffer,
+			    size_t *size_bytes)
+{
+	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
+	/* What word0 has between the length and the version: the key's length and no flag. */
+	const uint64_t kind = (uint64_t)key_bytes << 20;
+	const unsigned char *item;
+	uint64_t word, word0, word1;
+	uint32_t page, end;
+	size_t size;
+
+	for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+		/* relaxed: loaded again below */
+		word = coshm__a64_load_relaxed(&bucket->slot[i]);
+		if (word >> 48 != (hash & 0xffff))
+			continue;
+		page = coshm__cache_slot_page(word);
+		if (coshm__unlikely(page >= cache->page_count))
+			return 0;
+		item = coshm__cache_page(cache, page) + coshm__cache_slot_offset(word);
+		__builtin_prefetch(item + 64);
+		__builtin_prefetch(item + 128);
+		coshm__hazard_protect(op, 0, coshm__cache_page_offset(cache, page));
+		/* relaxed: the page's generation, as in is_key() of index.c */
+		if (coshm__unlikely(
+			    !coshm__cache_same(coshm__hazard_recheck_load(op, &bucket->slot[i]),
+					       word) ||
+			    ((coshm__a64_load_relaxed(&cache->words[page]) ^ word) & 0x7f) != 0 ||
+			    coshm__cache_slot_offset(word) + 24 > cache->page_bytes))
+			return 0;
+		memcpy(&word0, item, 8);
+		memcpy(&word1, item + 8, 8);
+		size = coshm__cache_item_inline(word0);
+		end = coshm__cache_slot_offset(word) + cache->head_bytes + (uint32_t)key_bytes +
+		      (uint32_t)size;
+		/* relaxed: the epoch, as in coshm__cache_item_gone(); with no expiry above it */
+		if (coshm__unlikely(
+			    (word0 & UINT64_C(0x3fffff00000)) != kind ||
+			    word1 != (coshm__a64_load_relaxed(&cache->shm->epoch) & 0xffffff) ||
+			    end > cache->page_bytes || size > *size_bytes ||
+			    !same_bytes(item + cache->head_bytes, key, key_bytes)))
+			return 0;
+		memcpy(buffer, item + cache->head_bytes + key_bytes, size);
+		*size_bytes = size;
+		if (coshm__unlikely((word & COSHM__CACHE_FREQUENCY_MASK) !=
+				    COSHM__CACHE_FREQUENCY_MASK))
+			/* relaxed: as in touch() */
+			coshm__a64_cas_relaxed(&bucket->slot[i], &word,
+					       word + COSHM__CACHE_FREQUENCY_ONE);
+		coshm__hazard_clear(op, 0);
+		return 1;
+	}
+	return 0;
+}
+
 /* @counts: hits and misses are added here; NULL: a peek */
 static int look_up(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash, const void *key,
 		   size_t key_bytes, void *buffer, size_t *size_bytes,
@@ -116,12 +197,31 @@ static int is_key(const void *key, size_t key_bytes)
 	return key && key_bytes > 0 && key_bytes <= UINT16_MAX;
 }
 
+/*
+ * A locked addition costs as much as a quarter of a hit. While no more threads than stripes were ever there, each stripe
+ * has one writer, and a plain one does; the hit that meets the first thread beyond that may be lost from the count.
+ */
+static inline void count_hit(struct coshm__op *op, struct coshm__cache *cache)
+{
+	uint32_t slot = (uint32_t)(op->thread - op->segment->threads);
+	struct coshm__a64 *hits =
+		&cache->counters->value[slot % COSHM__STAT_STRIPES][COSHM__STAT_CACHE_hits];
+
+	/* relaxed: a statistic; the mark was raised by this thread itself, or by another one for itself */
+	if (coshm__likely(coshm__a32_load_relaxed(&op->segment->header->thread_high_water) <=
+			  COSHM__STAT_STRIPES))
+		coshm__a64_store_relaxed(hits, coshm__a64_load_relaxed(hits) + 1);
+	else
+		coshm__a64_fetch_add_relaxed(hits, 1);
+}
+
 int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_bytes, void *buffer,
 		    size_t *value_size_bytes, struct coshm_cache_item *ret_item)
 {
+	struct coshm__cache *cache;
 	struct coshm__op op;
 	uint32_t counts[2] = {0, 0};
-	uint64_t now_ns;
+	uint64_t now_ns, hash;
 	int result;
 
 	if (!is_key(key, key_size_bytes) || !value_size_bytes || (!buffer && *value_size_bytes))
@@ -129,16 +229,21 @@ int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
-	now_ns = coshm__now_coarse_ns(op.segment);
-	coshm__tick(&op, now_ns);
-	{
-		struct coshm__cache *cache = op.handle->local;
-
-		result =
-			look_up(&op, cache, coshm__cache_hash(cache, key, key_size_bytes), key,
-				key_size_bytes, buffer, value_size_bytes, ret_item, now_ns, counts);
-		add_counts(&op, cache, counts);
+	cache = op.handle->local;
+	hash = coshm__cache_hash(cache, key, key_size_bytes);
+	__builtin_prefetch(&cache->buckets[coshm__cache_home(cache, hash)]);
+	if (coshm__likely(
+		    !ret_item && cache->policy == COSHM_CACHE_S3FIFO &&
+		    get_usual(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes))) {
+		count_hit(&op, cache);
+		coshm__op_end(&op);
+		return 1;
 	}
+	/* P1: no tick, which may have to ask the kernel. */
+	now_ns = coshm__now_coarse_ns(op.segment);
+	result = look_up(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes, ret_item,
+			 now_ns, counts);
+	add_counts(&op, cache, counts);
 	coshm__op_end(&op);
 	return result;
 }
@@ -278,8 +383,8 @@ int coshm_cache_mget(struct coshm_cache *token, struct coshm_cache_request *requ
 	if (error)
 		return error;
 	cache = op.handle->local;
+	/* P1: no tick, which may have to ask the kernel. */
 	now_ns = coshm__now_coarse_ns(op.segment);
-	coshm__tick(&op, now_ns);
 	for (size_t from = 0; from < count; from += MGET_BATCH) {
 		size_t batch = count - from < MGET_BATCH ? count - from : MGET_BATCH;
 

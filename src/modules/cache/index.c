@@ -85,7 +85,14 @@ static void spill_less(struct coshm__cache *cache, uint64_t home)
 static int keep(struct coshm__op *op, const struct coshm__cache *cache,
 		const struct coshm__a64 *slot, uint64_t *word)
 {
+	const unsigned char *item = coshm__cache_page(cache, coshm__cache_slot_page(*word)) +
+				    coshm__cache_slot_offset(*word);
 	uint64_t again;
+
+	/* All lines of a small item at once: where the value lies is known only when its first line has come. */
+	__builtin_prefetch(item);
+	__builtin_prefetch(item + 64);
+	__builtin_prefetch(item + 128);
 
 	coshm__hazard_protect(op, 0,
 			      coshm__cache_page_offset(cache, coshm__cache_slot_page(*word)));
@@ -142,42 +149,48 @@ static int is_key(struct coshm__op *op, const struct coshm__cache *cache, uint64
 	return memcmp(item + cache->head_bytes, key, key_bytes) == 0;
 }
 
+/* Looks at one slot whose tag is right. 1: it is the key's, and is kept */
+static int try_slot(struct coshm__op *op, const struct coshm__cache *cache, uint64_t hash,
+		    const void *key, size_t key_bytes, const struct coshm__a64 *slot,
+		    struct coshm__cache_place *place)
+{
+	uint64_t word = coshm__a64_load_relaxed(slot), again;
+
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		if (coshm__unlikely(((word ^ hash << 48) & COSHM__CACHE_TAG_MASK) != 0 || !word ||
+				    coshm__cache_slot_page(word) >= cache->page_count))
+			return 0;
+		if (coshm__unlikely(!keep(op, cache, slot, &word)))
+			continue;
+		if (coshm__likely(is_key(op, cache, hash, key, key_bytes, slot, word, place)))
+			return 1;
+		/* Another key, or this one was replaced since: then the slot has changed. */
+		again = coshm__a64_load_relaxed(slot);
+		if (coshm__cache_same(again, word))
+			return 0;
+		word = again;
+	}
+	return 0;
+}
+
 int coshm__cache_find(struct coshm__op *op, const struct coshm__cache *cache, uint64_t hash,
 		      const void *key, size_t key_bytes, struct coshm__cache_place *ret_place)
 {
 	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = 0;
+	uint64_t tag = hash & 0xffff;
 	uint32_t distance = coshm__cache_distance(cache, home);
-	uint64_t tag = hash << 48;
 
+	ret_place->home = home;
 	for (uint32_t d = 0;; d++) {
 		const struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
 
-		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
+		ret_place->distance = d;
+		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++)
 			/* relaxed: what it names is read only after keep() has loaded it again */
-			uint64_t word = coshm__a64_load_relaxed(&b->slot[i]);
-
-			for (int tries = 0; tries < TRIES_MAX; tries++) {
-				if (coshm__likely((word & COSHM__CACHE_TAG_MASK) != tag || !word ||
-						  coshm__cache_slot_page(word) >=
-							  cache->page_count))
-					break;
-				if (!keep(op, cache, &b->slot[i], &word))
-					continue;
-				ret_place->home = home;
-				ret_place->distance = d;
-				if (is_key(op, cache, hash, key, key_bytes, &b->slot[i], word,
-					   ret_place))
-					return 1;
-				/* Another key, or this one was replaced since: then the slot has changed. */
-				{
-					uint64_t again = coshm__a64_load_relaxed(&b->slot[i]);
-
-					if (coshm__cache_same(again, word))
-						break;
-					word = again;
-				}
-			}
-		}
+			if (coshm__a64_load_relaxed(&b->slot[i]) >> 48 == tag &&
+			    coshm__likely(try_slot(op, cache, hash, key, key_bytes, &b->slot[i],
+						   ret_place)))
+				return 1;
 		if (coshm__likely(d >= distance))
 			break;
 		if (d == 0)
@@ -219,7 +232,12 @@ int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64
 			void *context)
 {
 	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
+	uint64_t word1;
 
+	memcpy(&word1,
+	       coshm__cache_page(cache, coshm__cache_slot_page(word)) +
+		       coshm__cache_slot_offset(word) + 8,
+	       8);
 	for (uint32_t d = 0; d < PROBES; d++) {
 		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
 			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
@@ -233,7 +251,7 @@ int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64
 				before(context, coshm__cache_slot_index(cache, slot));
 			if (coshm__cache_slot_change(slot, &empty, word)) {
 				COSHM__CRASH_POINT(cache_inserted);
-				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
+				coshm__cache_entries_add(op, cache, word1, 1);
 				return 0;
 			}
 			if (d > 0)
@@ -250,8 +268,7 @@ void coshm__cache_left(struct coshm__op *op, struct coshm__cache *cache, uint64_
 	COSHM__CRASH_POINT(cache_slot_emptied);
 	if (distance > 0)
 		spill_less(cache, home);
-	if (coshm__cache_item_counts(cache, word1))
-		coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, UINT64_MAX);
+	coshm__cache_entries_add(op, cache, word1, UINT64_MAX);
 }
 
 uint32_t coshm__cache_sweep_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t page)
@@ -330,4 +347,54 @@ void coshm__cache_item_dropped(struct coshm__op *op, struct coshm__cache *cache,
 		if (coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
 			coshm__cache_large_retire(cache, &large);
 	}
+}
+
+int coshm__cache_keep_leader(struct coshm__op *op, const struct coshm__cache *cache,
+			     const struct coshm__a64 *slot, uint64_t *word,
+			     const unsigned char *item, uint64_t word0)
+{
+	struct coshm__cache_large large;
+	uint64_t again;
+
+	if (coshm__likely(!(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)) ||
+	    !coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
+		return 1;
+	coshm__hazard_protect(op, 1, coshm__cache_page_offset(cache, large.leader));
+	again = coshm__hazard_recheck_load(op, slot);
+	if (coshm__cache_same(again, *word))
+		return 1;
+	coshm__hazard_clear(op, 1);
+	*word = again;
+	return 0;
+}
+
+int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  struct coshm__a64 *slot, uint64_t *word, const unsigned char *item,
+			  uint32_t counter)
+{
+	uint64_t named = *word, word0, word1, home = coshm__cache_home(cache, hash);
+	int done;
+
+	memcpy(&word0, item, 8);
+	memcpy(&word1, item + 8, 8);
+	/*
+	 * Who is stopped behind the CAS must not find the pages in use for another large value when it gives them
+	 * back: somebody else may have done it, because nothing named them.
+	 */
+	if (!coshm__cache_keep_leader(op, cache, slot, word, item, word0))
+		return 0;
+	do {
+		done = coshm__cache_slot_change(slot, word, 0);
+	} while (!done && coshm__cache_same(*word, named));
+	if (done) {
+		coshm__cache_left(op, cache, home, coshm__cache_slot_index(cache, slot) / 8 != home,
+				  word1);
+		coshm__count(op, cache->counters, counter, 1);
+		coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted,
+			     coshm__cache_item_bytes(cache, word0));
+		coshm__cache_item_dropped(op, cache, coshm__cache_slot_page(named), item, word0);
+	}
+	if (coshm__unlikely(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE))
+		coshm__hazard_clear(op, 1);
+	return done;
 }

@@ -15,8 +15,8 @@
 #define OPEN_PAGE(word)	      ((uint32_t)((word) >> 40) - 1)
 #define OPEN_USED(word)	      ((uint32_t)(word))
 
-/* All lanes busy: after this long the spare one is tried as well, as if a holder were stopped. */
-#define SPARE_AFTER_NS (2 * COSHM__NS_PER_MS)
+/* All lanes busy for this long: some holder is stopped or waits for a CPU, and the spare lane is used. */
+#define SPARE_AFTER_NS 50000
 
 /* The lane's open page of a class, if its word agrees. */
 static int open_page(const struct coshm__cache *cache, uint32_t lane, uint32_t item_class,

@@ -150,8 +150,10 @@ static int group_is_published(struct coshm__op *op, struct coshm__cache *cache, 
 		int is = 0;
 
 		if (!word || page >= cache->page_count ||
-		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
+		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes) {
+			coshm__hazard_clear(op, 3);
 			return 0;
+		}
 		coshm__hazard_protect(op, 3, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
@@ -170,15 +172,32 @@ static int group_is_published(struct coshm__op *op, struct coshm__cache *cache, 
 	return 1; /* busy slot: ask again another time */
 }
 
+/* Is it published, or will its builder say so? */
+static int group_is_alive(struct coshm__op *op, struct coshm__cache *cache, uint32_t leader)
+{
+	uint64_t builder = coshm__cache_group_builder(cache, leader);
+
+	if (builder != 0 && !coshm__member_is_dead(op->segment, (uint32_t)builder))
+		return 1;
+	if (!group_is_published(op, cache, leader))
+		return 0;
+	if (builder != 0)
+		coshm__a64_cas_relaxed(&cache->pages[leader].group_builder, &builder, 0);
+	return 1;
+}
+
 int coshm__cache_group_check(struct coshm__op *op, struct coshm__cache *cache, uint32_t leader)
 {
 	for (;;) {
 		uint32_t page[64], count = 0;
-		uint64_t word[64], builder;
+		uint64_t word[64];
 		uint64_t leader_word = coshm__cache_page_load(cache, leader);
 
 		if (coshm__cache_page_state(leader_word) != COSHM__CACHE_PAGE_CHUNK ||
 		    coshm__cache_page_owner(leader_word) != leader)
+			return 1;
+		/* Nearly always, and cheaper than to look for its pages. */
+		if (group_is_alive(op, cache, leader))
 			return 1;
 		/* First the words, then the question: if the answer is no, it is no for these generations for ever. */
 		for (uint32_t i = 0; i < cache->page_count && count < 64; i++) {
@@ -190,15 +209,8 @@ int coshm__cache_group_check(struct coshm__op *op, struct coshm__cache *cache, u
 				word[count++] = w;
 			}
 		}
-		builder = coshm__cache_group_builder(cache, leader);
-		if (builder != 0 && !coshm__member_is_dead(op->segment, (uint32_t)builder))
+		if (group_is_alive(op, cache, leader))
 			return 1;
-		if (group_is_published(op, cache, leader)) {
-			if (builder != 0)
-				coshm__a64_cas_relaxed(&cache->pages[leader].group_builder,
-						       &builder, 0);
-			return 1;
-		}
 		for (uint32_t i = 0; i < count; i++)
 			retire_page(cache, page[i], word[i], leader);
 		if (count < 64) {
@@ -234,8 +246,9 @@ int coshm__cache_group_take(struct coshm__op *op, struct coshm__cache *cache,
 	}
 	while (group->page_count < count) {
 		error = coshm__cache_page_take(
-			cache, op->member_id * 7, cache->spare_pages, COSHM__CACHE_PAGE_BUILD, me,
-			&group->pages[group->page_count], &group->words[group->page_count]);
+			cache, op->member_id * 7, coshm__cache_keep(cache, replaces),
+			COSHM__CACHE_PAGE_BUILD, me, &group->pages[group->page_count],
+			&group->words[group->page_count]);
 		if (!error) {
 			COSHM__CRASH_POINT(cache_chunk_taken);
 			group->page_count++;

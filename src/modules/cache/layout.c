@@ -47,8 +47,13 @@ static uint64_t choose_bucket_count(uint64_t entries, uint64_t average_item_byte
 {
 	uint64_t load_percent = average_item_bytes < 1024 ? 60 : 35;
 
-	return clamp(entries * 100 / (COSHM__CACHE_BUCKET_SLOTS * load_percent) + 1, 16,
-		     UINT32_MAX / 8);
+	uint64_t count = clamp(entries * 100 / (COSHM__CACHE_BUCKET_SLOTS * load_percent) + 1, 16,
+			       UINT32_MAX / 8 - 16);
+
+	/* No common divisor with 2 to 7: then 8 steps of any length lead to 8 different buckets. */
+	while (count % 2 == 0 || count % 3 == 0 || count % 5 == 0 || count % 7 == 0)
+		count++;
+	return count;
 }
 
 static uint32_t choose_lane_count(uint32_t page_count)
@@ -127,11 +132,15 @@ int coshm__cache_layout(struct coshm__cache *cache, const struct coshm_cache_con
 	cache->page_count =
 		(uint32_t)clamp(cache->total_bytes / cache->page_bytes, 16, COSHM__CACHE_PAGES_MAX);
 	cache->lane_count = config->lanes ? config->lanes : choose_lane_count(cache->page_count);
+	/* A lane has up to two pages open and one kept back: all lanes together leave most pages to the log. */
+	cache->lane_count = (uint32_t)clamp(cache->lane_count, 1, cache->page_count / 8);
 	cache->lane_total = cache->lane_count + 1;
 	if (cache->policy == COSHM_CACHE_LRU) {
 		uint64_t nodes = cache->max_entries ? cache->max_entries
 						    : cache->bucket_count *
 							      COSHM__CACHE_BUCKET_SLOTS * 17 / 20;
+
+		nodes = clamp(nodes, 1, UINT32_MAX / 8); /* the journal has 30 bits for them */
 
 		cache->list_nodes = (uint32_t)((nodes + cache->lane_count - 1) / cache->lane_count);
 		cache->node_count = cache->list_nodes * cache->lane_count;

@@ -191,7 +191,7 @@ static unsigned char *item_of(struct coshm__op *op, const struct coshm__cache *c
 
 		if (!word || page >= cache->page_count ||
 		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			return NULL;
+			break;
 		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
@@ -207,17 +207,6 @@ static unsigned char *item_of(struct coshm__op *op, const struct coshm__cache *c
 	}
 	coshm__hazard_clear(op, 2);
 	return NULL;
-}
-
-static uint64_t hash_of(const struct coshm__cache *cache, const unsigned char *item, uint64_t word0)
-{
-	uint64_t hash;
-
-	if (!(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE))
-		return coshm__cache_hash(cache, item + cache->head_bytes,
-					 coshm__cache_item_key(word0));
-	memcpy(&hash, item + 32, 8);
-	return hash;
 }
 
 static uint64_t large_bytes(const struct coshm__cache *cache, const unsigned char *item,
@@ -242,29 +231,21 @@ static int push_out(struct coshm__op *op, struct coshm__cache *cache,
 		return 0;
 	slot = coshm__cache_slot_at(cache, get_node(cache, node, NODE_SLOT));
 	for (int tries = 0; tries < 1000; tries++) {
-		uint64_t word, word0, word1;
+		uint64_t word, word0;
 		unsigned char *item = item_of(op, cache, node, slot, &word);
-		uint64_t bucket, home;
-		uint32_t size;
+		int done;
 
 		if (!item)
 			break;
 		memcpy(&word0, item, 8);
-		memcpy(&word1, item + 8, 8);
-		bucket = coshm__cache_slot_index(cache, slot) / 8;
-		home = coshm__cache_home(cache, hash_of(cache, item, word0));
-		size = coshm__cache_item_bytes(cache, word0);
-		if (coshm__cache_slot_change(slot, &word, 0)) {
-			coshm__cache_left(op, cache, home, bucket != home, word1);
-			coshm__count(op, cache->counters, counter, 1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, size);
-			coshm__cache_item_dropped(op, cache, coshm__cache_slot_page(word), item,
-						  word0);
-			*bytes += size + large_bytes(cache, item, word0);
-			coshm__hazard_clear(op, 2);
-			break;
-		}
+		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
+					     slot, &word, item, counter);
+		if (done)
+			*bytes += coshm__cache_item_bytes(cache, word0) +
+				  large_bytes(cache, item, word0);
 		coshm__hazard_clear(op, 2);
+		if (done)
+			break;
 	}
 	coshm__cache_lru_give(cache, list, node);
 	return 1;

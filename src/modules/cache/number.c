@@ -37,7 +37,7 @@ uint64_t coshm__cache_number_version(uint64_t version, uint64_t number)
 struct increment {
 	const unsigned char *key;
 	size_t key_bytes;
-	uint64_t delta, initial, expire_ms, now_ms, hash, value;
+	uint64_t delta, initial, expire_ms, now_ms, word1, hash, value;
 	struct coshm__cache_space space;
 	int reserved;
 	int used; /* the reserved place was published */
@@ -54,14 +54,15 @@ static int reserve_number(struct coshm__op *op, struct coshm__cache *cache,
 								     ? COSHM__CACHE_SMALL
 								     : COSHM__CACHE_MAIN};
 	uint64_t number = increment->initial + increment->delta;
-	uint64_t word1 = increment->expire_ms << 24 |
-			 (coshm__a64_load_relaxed(&cache->shm->epoch) & 0xffffff);
 	int error = coshm__cache_reserve_room(op, cache, &request, 0, &increment->space);
 	unsigned char *item = increment->space.item;
 
 	if (error)
 		return error;
-	memcpy(item + 8, &word1, 8);
+	/* relaxed: as in set.c; nothing of a later epoch is ever replaced, because that is added to */
+	increment->word1 = increment->expire_ms << 24 |
+			   (coshm__a64_load_relaxed(&cache->shm->epoch) & 0xffffff);
+	memcpy(item + 8, &increment->word1, 8);
 	memcpy(item + 16, &increment->space.version_low, 4);
 	memcpy(item + cache->head_bytes, increment->key, increment->key_bytes);
 	memcpy(item + coshm__cache_item_body(cache, word0), &number, 8);
@@ -139,6 +140,7 @@ static int increment_locked(struct coshm__op *op, struct coshm__cache *cache,
 						increment->delta) +
 					increment->delta;
 				COSHM__CRASH_POINT(cache_number_added);
+				coshm__cache_touch(op, cache, increment->hash, &place);
 				result = 0;
 			}
 			coshm__cache_let_go(op, &place);
@@ -160,8 +162,7 @@ static int increment_locked(struct coshm__op *op, struct coshm__cache *cache,
 		}
 		result = coshm__cache_slot_change(place.slot, &word, next);
 		if (result) {
-			if (!coshm__cache_item_counts(cache, place.word1))
-				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
+			coshm__cache_entries_replaced(op, cache, place.word1, increment->word1);
 			coshm__cache_item_dropped(op, cache, place.page, place.item, place.word0);
 		}
 		coshm__cache_let_go(op, &place);

@@ -54,66 +54,96 @@ int coshm__cache_page_take(struct coshm__cache *cache, uint32_t start, uint32_t 
 	return -ENOBUFS;
 }
 
-int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache)
+/* Pages in LIMBO, and the leaders of those that were part of a large value; both ascending. */
+struct limbo {
+	uint32_t page[64], leader[64], count, leaders;
+	uint64_t word[64];
+};
+
+/* The next up to 64 from *next on. */
+static void limbo_collect(const struct coshm__cache *cache, uint32_t *next, struct limbo *limbo)
 {
-	uint32_t page[64], leader[64], count = 0, leaders = 0;
-	uint64_t word[64], offset[64], leader_offset[64];
-	uint64_t busy = 0, leader_busy = 0;
-	int error, freed = 0;
+	limbo->count = limbo->leaders = 0;
+	for (; *next < cache->page_count && limbo->count < 64; ++*next) {
+		uint64_t word = coshm__cache_page_load(cache, *next);
+		uint32_t leader = coshm__cache_page_owner(word) - 1, at = limbo->leaders;
 
-	for (uint32_t i = 0; i < cache->page_count && count < 64; i++) {
-		uint64_t w = coshm__cache_page_load(cache, i);
-
-		if (coshm__cache_page_state(w) != COSHM__CACHE_PAGE_LIMBO)
+		if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_LIMBO)
 			continue;
-		page[count] = i;
-		word[count] = w;
-		offset[count] = coshm__cache_page_offset(cache, i);
-		count++;
+		limbo->page[limbo->count] = *next;
+		limbo->word[limbo->count++] = word;
 		/* Readers of a large value keep its leader only; which may be in use for something else by now. */
-		if (coshm__cache_page_owner(w) != 0 &&
-		    coshm__cache_page_owner(w) <= cache->page_count) {
-			uint32_t l = coshm__cache_page_owner(w) - 1, at = leaders;
-
-			while (at > 0 && leader[at - 1] > l)
-				at--;
-			if (at == 0 || leader[at - 1] != l) {
-				memmove(&leader[at + 1], &leader[at],
-					(leaders - at) * sizeof(leader[0]));
-				leader[at] = l;
-				leaders++;
-			}
-		}
+		if (leader >= cache->page_count)
+			continue;
+		while (at > 0 && limbo->leader[at - 1] > leader)
+			at--;
+		if (at > 0 && limbo->leader[at - 1] == leader)
+			continue;
+		memmove(&limbo->leader[at + 1], &limbo->leader[at],
+			(limbo->leaders - at) * sizeof(limbo->leader[0]));
+		limbo->leader[at] = leader;
+		limbo->leaders++;
 	}
-	if (count == 0)
-		return 0;
-	error = coshm__hazard_barrier(op->segment);
-	if (error)
-		return error;
-	coshm__count(op, cache->counters, COSHM__STAT_CACHE_barriers, 1);
+}
+
+/* Bit i: page[i] is kept by somebody. */
+static uint64_t limbo_kept(struct coshm__op *op, const struct coshm__cache *cache,
+			   const struct limbo *limbo)
+{
+	uint64_t offset[64], kept, leader_kept = 0;
+
+	for (uint32_t i = 0; i < limbo->count; i++)
+		offset[i] = coshm__cache_page_offset(cache, limbo->page[i]);
 	coshm__hazard_scan(op->segment,
 			   COSHM__HAZARD_READ | COSHM__HAZARD_WRITE | COSHM__HAZARD_PIN, offset,
-			   count, &busy);
-	if (leaders > 0) {
-		for (uint32_t i = 0; i < leaders; i++)
-			leader_offset[i] = coshm__cache_page_offset(cache, leader[i]);
-		coshm__hazard_scan(op->segment, COSHM__HAZARD_READ | COSHM__HAZARD_PIN,
-				   leader_offset, leaders, &leader_busy);
+			   limbo->count, &kept);
+	if (limbo->leaders > 0) {
+		for (uint32_t i = 0; i < limbo->leaders; i++)
+			offset[i] = coshm__cache_page_offset(cache, limbo->leader[i]);
+		coshm__hazard_scan(op->segment, COSHM__HAZARD_READ | COSHM__HAZARD_PIN, offset,
+				   limbo->leaders, &leader_kept);
 	}
-	for (uint32_t i = 0; i < count; i++) {
-		int kept = (busy >> i & 1) != 0;
+	for (uint32_t j = 0; leader_kept && j < limbo->leaders; j++)
+		for (uint32_t i = 0; (leader_kept >> j & 1) && i < limbo->count; i++)
+			if (coshm__cache_page_owner(limbo->word[i]) == limbo->leader[j] + 1)
+				kept |= UINT64_C(1) << i;
+	return kept;
+}
 
-		for (uint32_t j = 0; j < leaders && !kept; j++)
-			kept = coshm__cache_page_owner(word[i]) == leader[j] + 1 &&
-			       (leader_busy >> j & 1);
-		if (kept)
+int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache)
+{
+	uint32_t next = 0;
+	int freed = 0;
+
+	/* One reader of a large value keeps more than 64 pages: those behind them must not wait for it. */
+	while (freed == 0 && next < cache->page_count) {
+		struct limbo limbo;
+		uint64_t kept, all;
+		int error;
+
+		limbo_collect(cache, &next, &limbo);
+		if (limbo.count == 0)
+			break;
+		/* Those that are kept anyway are not worth a barrier. */
+		kept = limbo_kept(op, cache, &limbo);
+		all = UINT64_MAX >> (64 - limbo.count);
+		if (kept == all)
 			continue;
-		/* [C1] acq_rel. With the generation in what it expects: who comes late frees nothing. */
-		if (coshm__a64_cas_acq_rel(
-			    &cache->words[page[i]], &word[i],
-			    coshm__cache_page_word(COSHM__CACHE_PAGE_FREE, 0, word[i] + 1))) {
-			COSHM__CRASH_POINT(cache_page_freed);
-			freed++;
+		error = coshm__hazard_barrier(op->segment);
+		if (error)
+			return error;
+		coshm__count(op, cache->counters, COSHM__STAT_CACHE_barriers, 1);
+		kept |= limbo_kept(op, cache, &limbo);
+		for (uint32_t i = 0; i < limbo.count; i++) {
+			if (kept >> i & 1)
+				continue;
+			/* [C1] acq_rel. With the generation in what it expects: who comes late frees nothing. */
+			if (coshm__a64_cas_acq_rel(&cache->words[limbo.page[i]], &limbo.word[i],
+						   coshm__cache_page_word(COSHM__CACHE_PAGE_FREE, 0,
+									  limbo.word[i] + 1))) {
+				COSHM__CRASH_POINT(cache_page_freed);
+				freed++;
+			}
 		}
 	}
 	return freed;

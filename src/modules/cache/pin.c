@@ -27,7 +27,7 @@ static void describe(const struct coshm__cache *cache, const struct coshm__cache
 	if (parts > large->page_count + (large->rest_bytes > 0))
 		parts = large->page_count + (large->rest_bytes > 0);
 	view->size_bytes = large->value_bytes;
-	view->part_count = (uint32_t)(parts - first);
+	view->part_count = parts > first ? (uint32_t)(parts - first) : 1; /* a value of 0 bytes */
 	view->opaque[VIEW_LEADER] = coshm__cache_page_offset(cache, large->leader);
 	view->opaque[VIEW_LOG] = (uintptr_t)cache->log;
 	view->opaque[VIEW_SHAPE] = (uint64_t)cache->page_count << 40 |
@@ -64,6 +64,7 @@ static int pin_found(struct coshm__op *op, struct coshm__cache *cache,
 	uint64_t expire_at_ns = (place->word1 >> 24) * COSHM__NS_PER_MS;
 	struct coshm__cache_large large;
 	uint32_t version_low;
+	size_t size;
 
 	memcpy(&version_low, place->item + 16, 4);
 	view->item.version = coshm__cache_item_version(place->word0, version_low);
@@ -76,6 +77,8 @@ static int pin_found(struct coshm__op *op, struct coshm__cache *cache,
 					     place->word0, &large))
 			return -EUCLEAN;
 		describe(cache, &large, view);
+		if (view->part_count == 1 && coshm_cache_view_part(view, 0, &view->data, &size))
+			return -EUCLEAN;
 	} else if (flags & COSHM__CACHE_ITEM_NUMBER) {
 		return -EBADMSG;
 	} else {
@@ -103,20 +106,14 @@ int coshm_cache_pin(struct coshm_cache *token, const void *key, size_t key_size_
 		return result;
 	cache = op.handle->local;
 	now_ns = coshm__now_coarse_ns(op.segment);
-	coshm__tick(&op, now_ns);
 	hash = coshm__cache_hash(cache, key, key_size_bytes);
 	memset(&view, 0, sizeof(view));
 	if (coshm__cache_find(&op, cache, hash, key, key_size_bytes, &place)) {
 		if (!coshm__cache_item_gone(cache, place.word1, coshm__cache_now_ms(now_ns),
 					    &expired)) {
 			result = pin_found(&op, cache, &place, now_ns, &view);
-			if (result == 1 && cache->policy == COSHM_CACHE_LRU)
-				coshm__cache_lru_touch(&op, cache, hash, &place);
-			else if (result == 1 && cache->policy == COSHM_CACHE_S3FIFO &&
-				 coshm__cache_slot_frequency(place.word) < 3)
-				/* relaxed: as in get */
-				coshm__a64_cas_relaxed(place.slot, &place.word,
-						       place.word + COSHM__CACHE_FREQUENCY_ONE);
+			if (result == 1)
+				coshm__cache_touch(&op, cache, hash, &place);
 		}
 		coshm__cache_let_go(&op, &place);
 	}

@@ -124,13 +124,10 @@ void coshm__cache_holdings(struct coshm__handle *handle, uint32_t member_id,
 uint64_t coshm__cache_gauge(struct coshm__handle *handle, uint32_t index)
 {
 	const struct coshm__cache *cache = handle->local;
-	uint64_t free_count = 0, sealed = 0, large = 0, live = 0, sum;
+	uint64_t free_count = 0, sealed = 0, large = 0, live = 0;
 
-	if (index == COSHM__STAT_CACHE_entries) {
-		sum = coshm__count_sum(cache->counters, COSHM__STAT_CACHE_entries) -
-		      coshm__a64_load_relaxed(&cache->shm->entries_flushed);
-		return sum > UINT64_MAX / 2 ? 0 : sum;
-	}
+	if (index == COSHM__STAT_CACHE_entries)
+		return coshm__cache_entries(cache);
 	for (uint32_t i = 0; i < cache->page_count; i++) {
 		uint64_t word = coshm__a64_load_relaxed(&cache->words[i]);
 		uint32_t used = coshm__a32_load_relaxed(&cache->pages[i].used_bytes);

@@ -14,6 +14,28 @@ struct batch {
 	uint32_t count;
 };
 
+/* For a large value the leader of its pages is kept as well. 0: the slot changed meanwhile */
+static int keep_leader(struct coshm__op *op, const struct coshm__cache *cache,
+		       const struct coshm__a64 *slot, uint64_t word)
+{
+	uint32_t offset = coshm__cache_slot_offset(word), bytes;
+	const unsigned char *item;
+	struct coshm__cache_large large;
+	uint64_t word0;
+
+	if (offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
+		return 1;
+	item = coshm__cache_page(cache, coshm__cache_slot_page(word)) + offset;
+	memcpy(&word0, item, 8);
+	bytes = coshm__cache_item_bytes(cache, word0);
+	if (!(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE) || bytes == 0 ||
+	    offset + bytes > cache->page_bytes ||
+	    !coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
+		return 1;
+	coshm__hazard_protect(op, 1, coshm__cache_page_offset(cache, large.leader));
+	return coshm__cache_same(coshm__hazard_recheck_load(op, slot), word);
+}
+
 /* Copies what a slot names, kept by a hazard. 1, 0, -ENOMEM */
 static int copy_kept(struct coshm__op *op, const struct coshm__cache *cache,
 		     const struct coshm__a64 *slot, int with_value, struct coshm__cache_copy *copy)
@@ -24,16 +46,20 @@ static int copy_kept(struct coshm__op *op, const struct coshm__cache *cache,
 		int result;
 
 		if (!word || page >= cache->page_count)
-			return 0;
+			break;
 		coshm__hazard_protect(op, 0, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
-		/* With the hazard it cannot fail for reuse of the head's page; pages of a large value are checked. */
+		/* What the copy checks cannot happen to what is kept: this only saves a second way of copying. */
+		if (!keep_leader(op, cache, slot, word))
+			continue;
 		result = coshm__cache_copy_slot(cache, slot, with_value, copy);
+		coshm__hazard_clear(op, 1);
 		coshm__hazard_clear(op, 0);
 		if (result != -EAGAIN)
 			return result;
 	}
+	coshm__hazard_clear(op, 1);
 	coshm__hazard_clear(op, 0);
 	return 0;
 }

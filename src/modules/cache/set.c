@@ -36,7 +36,7 @@ struct store {
 	const unsigned char *key;
 	const void *value;
 	size_t key_bytes, value_bytes;
-	uint64_t hash, expire_ms, now_ms;
+	uint64_t hash, expire_ms, now_ms, word1;
 	enum coshm__cache_store_mode mode;
 	uint32_t item_class;
 	int is_large;
@@ -49,11 +49,7 @@ struct store {
 static void write_item(struct coshm__cache *cache, struct store *store)
 {
 	unsigned char *item = store->space.item;
-	/* relaxed: a flush from now on may or may not see this item; both orders are right */
-	uint64_t epoch = coshm__a64_load_relaxed(&cache->shm->epoch);
-	uint64_t word1 = store->expire_ms << 24 | (epoch & 0xffffff);
 
-	memcpy(item + 8, &word1, 8);
 	memcpy(item + 16, &store->space.version_low, 4);
 	if (coshm__unlikely(store->is_large)) {
 		uint64_t value_bytes = store->value_bytes;
@@ -72,6 +68,20 @@ static void write_item(struct coshm__cache *cache, struct store *store)
 	if (store->value_bytes)
 		memcpy(item + cache->head_bytes + store->key_bytes, store->value,
 		       store->value_bytes);
+}
+
+/*
+ * The epoch, and what lies beside it. To be called between the look at the slot and its CAS: if the item were of an epoch
+ * before the one of what it replaces, a flush in between would take the later value away.
+ */
+static void stamp(const struct coshm__cache *cache, struct store *store)
+{
+	/* relaxed: behind the load of the slot, so not older than what is replaced. A flush from now on may or may not
+	 * see this item; both orders are right. */
+	uint64_t epoch = coshm__a64_load_relaxed(&cache->shm->epoch);
+
+	store->word1 = store->expire_ms << 24 | (epoch & 0xffffff);
+	memcpy(store->space.item + 8, &store->word1, 8);
 }
 
 static void set_node(struct coshm__cache *cache, struct store *store, uint32_t node)
@@ -107,9 +117,11 @@ static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uin
 {
 	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
 
-	for (int tries = 0; tries < 8; tries++) {
+	int done = 0;
+
+	for (int tries = 0; tries < 8 && !done; tries++) {
 		struct coshm__a64 *slot = &bucket->slot[0];
-		uint64_t word, word0, word1, home, victim_hash;
+		uint64_t word, word0;
 		unsigned char *item;
 		uint32_t offset, bytes;
 
@@ -119,36 +131,24 @@ static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uin
 				slot = &bucket->slot[i];
 		word = coshm__a64_load_relaxed(slot);
 		offset = coshm__cache_slot_offset(word);
-		if (!word || coshm__cache_slot_page(word) >= cache->page_count ||
+		done = word == 0;
+		if (done || coshm__cache_slot_page(word) >= cache->page_count ||
 		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			return word == 0;
+			break;
 		coshm__hazard_protect(
 			op, 2, coshm__cache_page_offset(cache, coshm__cache_slot_page(word)));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
 		item = coshm__cache_page(cache, coshm__cache_slot_page(word)) + offset;
 		memcpy(&word0, item, 8);
-		memcpy(&word1, item + 8, 8);
 		bytes = coshm__cache_item_bytes(cache, word0);
 		if (bytes == 0 || offset + bytes > cache->page_bytes)
 			break;
-		victim_hash = coshm__cache_hash(cache, item + cache->head_bytes,
-						coshm__cache_item_key(word0));
-		if (coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)
-			memcpy(&victim_hash, item + 32, 8);
-		home = coshm__cache_home(cache, victim_hash);
-		if (coshm__cache_slot_change(slot, &word, 0)) {
-			coshm__cache_left(op, cache, home, &cache->buckets[home] != bucket, word1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted_index, 1);
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted, bytes);
-			coshm__cache_item_dropped(op, cache, coshm__cache_slot_page(word), item,
-						  word0);
-			coshm__hazard_clear(op, 2);
-			return 1;
-		}
+		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
+					     slot, &word, item, COSHM__STAT_CACHE_evicted_index);
 	}
 	coshm__hazard_clear(op, 2);
-	return 0;
+	return done;
 }
 
 /* Replaces what was found and is kept. 1 done; 0: the slot changed meanwhile. */
@@ -157,14 +157,14 @@ static int publish_over(struct coshm__op *op, struct coshm__cache *cache, struct
 {
 	uint64_t word = place->word;
 
+	stamp(cache, store);
 	set_node(cache, store, coshm__cache_item_node(cache, place->item));
 	aim(cache, store, coshm__cache_slot_index(cache, place->slot));
 	do {
 		if (coshm__cache_slot_change(place->slot, &word,
 					     next | (word & COSHM__CACHE_FREQUENCY_MASK))) {
 			COSHM__CRASH_POINT(cache_replaced);
-			if (!coshm__cache_item_counts(cache, place->word1))
-				coshm__count(op, cache->counters, COSHM__STAT_CACHE_entries, 1);
+			coshm__cache_entries_replaced(op, cache, place->word1, store->word1);
 			coshm__cache_item_dropped(op, cache, place->page, place->item,
 						  place->word0);
 			return 1;
@@ -180,6 +180,7 @@ static int publish_new(struct coshm__op *op, struct coshm__cache *cache, struct 
 	struct insert_context context = {cache, store};
 	int result = -ENOSPC;
 
+	stamp(cache, store);
 	if (cache->policy == COSHM_CACHE_LRU) {
 		struct coshm__cache_list_shm *list = coshm__cache_list(cache, store->hash);
 		uint32_t node = coshm__cache_lru_take(op, cache, list);

@@ -64,6 +64,20 @@ static int somebody_is_dead(struct coshm__segment *segment)
 	return 0;
 }
 
+/* What a lane's lock guards is in motion while it is held. 1: answered */
+static int lane_in_motion(struct coshm__handle *handle, uint32_t lane, struct answer *answer)
+{
+	const struct coshm__cache *cache = handle->local;
+	uint32_t owner = coshm__rlock_owner(&cache->lanes[lane].lock);
+
+	if (!owner)
+		return 0;
+	*answer = coshm__member_is_dead(handle->segment, owner)
+			  ? pending("its lane's holder died; the next one repairs it")
+			  : fine;
+	return 1;
+}
+
 static struct answer left_behind(struct coshm__segment *segment, const char *text)
 {
 	return somebody_is_dead(segment) ? pending(text) : damage(text);
@@ -166,11 +180,10 @@ static struct answer about_page(struct coshm__handle *handle, uint64_t index)
 		if (owner >= cache->lane_total)
 			return damage("open for a lane that does not exist");
 		used = open_used(cache, owner, page);
-		if (used == UINT32_MAX)
-			answer =
-				left_behind(handle->segment, "open, but its lane does not know it");
-		else
+		if (used != UINT32_MAX)
 			answer = page_items(cache, page, used);
+		else if (!lane_in_motion(handle, owner, &answer))
+			answer = damage("open, but its lane does not know it");
 		break;
 	case COSHM__CACHE_PAGE_EVICT:
 	case COSHM__CACHE_PAGE_BUILD:
@@ -198,7 +211,10 @@ static struct answer about_page(struct coshm__handle *handle, uint64_t index)
 static struct answer about_lane(struct coshm__handle *handle, uint64_t index)
 {
 	const struct coshm__cache *cache = handle->local;
+	struct answer answer;
 
+	if (lane_in_motion(handle, (uint32_t)index, &answer))
+		return answer;
 	for (uint32_t c = 0; c < 2; c++) {
 		uint64_t open = lane_open(cache, (uint32_t)index, c), word;
 
@@ -209,7 +225,7 @@ static struct answer about_lane(struct coshm__handle *handle, uint64_t index)
 		word = coshm__cache_page_load(cache, (uint32_t)(open >> 40) - 1);
 		if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_OPEN ||
 		    coshm__cache_page_owner(word) != index)
-			return left_behind(handle->segment, "its open page is not open for it");
+			return damage("its open page is not open for it");
 	}
 	return fine;
 }
@@ -420,7 +436,8 @@ static void verify_count(struct coshm__handle *handle, struct coshm__findings *f
 		if (!slot || !coshm__a64_load_relaxed(slot) ||
 		    coshm__cache_copy_slot(cache, slot, 0, &copy) != 1)
 			continue;
-		there += (uint64_t)coshm__cache_item_counts(cache, copy.word1);
+		there += ((copy.word1 ^ coshm__a64_load_relaxed(&cache->shm->epoch)) & 0xffffff) ==
+			 0;
 		free(copy.key);
 	}
 	if (said != there)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+# What every verb prints: --json is one valid document, a pipe gets a plain table, --help teaches.
+. "$srcdir/tests/cli/cli.sh"
+
+"$shmctl" create "$seg" --size 8M
+"$shmctl" cache create "$seg/pages" --size 2M
+"$shmctl" limit create "$seg/login" --rate 10/m --burst 5 --keys 100
+"$shmctl" queue create "$seg/mail" --capacity 10 --max-payload 1K
+"$shmctl" cache set "$seg/pages" key value
+"$shmctl" queue push "$seg/mail" payload >/dev/null
+
+each_verb() { # calls $1 with the words of every verb that has --json and changes nothing
+	$1 ls
+	$1 ls "$seg"
+	$1 info "$seg"
+	$1 ps "$seg"
+	$1 stats "$seg"
+	$1 stats "$seg/pages"
+	$1 verify "$seg"
+	$1 verify "$seg/mail"
+	$1 cache ls "$seg/pages"
+	$1 cache get --peek "$seg/pages" key
+	$1 limit show "$seg/login" key
+	$1 queue ls "$seg"
+	$1 queue peek "$seg/mail"
+	$1 queue dead "$seg/mail"
+}
+
+one_document() {
+	expect 0 "$*: --json works" "$@" --json
+	check "$*: --json is one document" sh -c "'$jsonq' <'$out'"
+	check_equal "$*: --json says nothing beside it" "" "$(cat "$err")"
+	run --json "$@"
+	check "$*: --json before the verb is the same" sh -c "'$jsonq' <'$out'"
+}
+each_verb one_document
+check_fails "control: two documents are not one" sh -c "echo '{} {}' | '$jsonq'"
+
+for words in "cache set $seg/pages k v" "cache del $seg/pages k" "limit take $seg/login k" \
+	"queue push $seg/mail x" "reap $seg" "limit create $seg/l2 --rate 1/s --burst 1 --keys 1" \
+	"cache create $seg/c2 --size 1M" "queue create $seg/q2 --capacity 1 --max-payload 1" "rm $seg/q2 --yes"; do
+	# shellcheck disable=SC2086
+	one_document_of_deed() {
+		expect 0 "$words: --json works" $words --json
+		check "$words: --json is one document" sh -c "'$jsonq' <'$out'"
+	}
+	one_document_of_deed
+done
+
+plain() {
+	run "$@"
+	check_fails "$*: no escape bytes in a pipe" grep -q "$(printf '\033')" "$out"
+	check_equal "$*: no talk in a pipe" "" "$(cat "$err")"
+}
+each_verb plain
+
+run info "$seg"
+lines=$(wc -l <"$out")
+run info "$seg" --noheadings
+check_equal "--noheadings takes one line away" $((lines - 1)) "$(wc -l <"$out")"
+
+# A reader that goes away early.
+check "a closed pipe is no disaster" sh -c "'$shmctl' stats '$seg' | head -1"
+
+# Prometheus text.
+expect 0 "stats --prom" stats "$seg" --prom
+prints "... has a type line" "# TYPE coshm_cache_hits_total counter"
+prints "... and a sample with labels" "coshm_cache_hits_total{segment=\"$seg\",object=\"pages\"} "
+check_equal "... and nothing that is no sample or comment" 0 "$(grep -cvE '^(#|coshm_[a-z_]+\{.*\} [0-9]+$)' "$out")"
+expect 0 "stats of one object" stats "$seg/pages"
+prints_not "... leaves out the others" login
+
+# Help.
+expect 0 "--help" --help
+prints "... says what to try first" "Try first"
+prints "... shows the groups" "Rate limiters"
+for verb in ls info ps stats verify create rm reap "cache create" "cache ls" "cache get" "cache set" "cache del" \
+	"limit create" "limit show" "limit take" "queue create" "queue ls" "queue peek" "queue dead" \
+	"queue push" "queue pop"; do
+	# shellcheck disable=SC2086
+	help_of() {
+		run --help
+		prints "--help lists $verb" "  $verb "
+		expect 0 "$verb --help" $verb --help
+		prints "... starts with its usage" "Usage: shmctl $verb"
+		prints "... and has an example" "  shmctl $verb"
+		cp "$out" "$tap_dir/help"
+		run help $verb
+		check "help $verb is the same" cmp "$tap_dir/help" "$out"
+	}
+	help_of
+done
+expect 0 "--version" --version
+prints "... says it" "shmctl 0."
+finish

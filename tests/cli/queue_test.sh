@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+# shmctl queue create, ls, push, peek, dead: what went in can be seen, and looking takes nothing.
+. "$srcdir/tests/cli/cli.sh"
+
+"$shmctl" create "$seg" --size 16M
+expect 0 "queue create" queue create "$seg/mail" --capacity 4 --max-payload 64K --max-attempts 2 --backoff fixed:0
+expect 0 "queue create with an exponential backoff" queue create "$seg/slow" --capacity 4 --max-payload 1K \
+	--backoff exponential:1s..5m
+expect 0 "push prints the id" queue push "$seg/mail" "to: alice"
+first=$(cat "$out")
+check "... which is a number above 0" test "$first" -gt 0
+expect 0 "push --json" queue push "$seg/mail" "to: bob" --json
+check "... has the id as a number" test "$(in_json id)" -gt 0
+head -c 60000 /dev/urandom >"$tap_dir/noise"
+check "push - reads stdin" sh -c "'$shmctl' queue push '$seg/mail' - <'$tap_dir/noise'"
+check_status 1 "a payload that is too large" sh -c "head -c 70000 /dev/zero | '$shmctl' queue push '$seg/mail' -"
+expect 0 "push the last that fits" queue push "$seg/mail" ""
+expect 1 "push to a full queue" queue push "$seg/mail" "one more"
+
+run queue ls "$seg" --json
+check_equal "ls lists all queues" 2 "$(in_json queues.length)"
+check_equal "ls --json: ready" 4 "$(in_json queues.0.ready)"
+check_equal "ls --json: capacity" 4 "$(in_json queues.0.capacity)"
+run queue ls "$seg"
+prints "ls shows the backoff" "exponential:1s..5m00s"
+
+run queue peek "$seg/mail"
+prints "peek lists the tasks" ready
+prints_not "... without payloads" "to: alice"
+run queue peek "$seg/mail" --json
+check_equal "peek --json: all tasks" 4 "$(in_json tasks.length)"
+check_equal "peek --json: oldest first" "$first" "$(in_json tasks.0.id)"
+check_equal "peek --json: sizes" 9 "$(in_json tasks.0.payload_size_bytes)"
+check_fails "peek --json hides payloads" in_json tasks.0.payload
+run queue peek "$seg/mail" --show-values --json
+check_equal "peek --show-values: text" "to: alice" "$(in_json tasks.0.payload)"
+check_equal "peek --show-values: other bytes in hexadecimal" \
+	"$(od -An -v -tx1 <"$tap_dir/noise" | tr -d ' \n' | cksum)" "$(in_json tasks.2.payload_hex | tr -d '\n' | cksum)"
+run queue peek "$seg/mail" --show-values
+prints "peek --show-values shows a line" "to: alice"
+run queue peek "$seg/mail" --limit 1 --json
+check_equal "peek --limit" 1 "$(in_json tasks.length)"
+check_equal "... says that there is more" true "$(in_json truncated)"
+check "looking took nothing" depth mail ready 4
+
+# Dead letters.
+expect 0 "dead of a queue without dead letters" queue dead "$seg/mail" --json
+check_equal "... is empty" 0 "$(in_json tasks.length)"
+fail_once() {
+	run queue pop "$seg/mail" --wait 10s -- sh -c 'exit 3'
+	[ "$status" = 3 ]
+}
+# Two attempts each, for four tasks.
+for task in 1 2 3 4 5 6 7 8; do
+	fail_once || echo "# pop $task: exit status $status"
+done
+check "tasks out of attempts are dead" depth mail dead 4
+run queue dead "$seg/mail" --json
+check_equal "dead --json lists them" 4 "$(in_json tasks.length)"
+check_equal "dead --json: each attempt" 2 "$(in_json tasks.0.failed_attempts.length)"
+check_equal "dead --json: its error" "exit 3" "$(in_json tasks.0.failed_attempts.1.error)"
+check_equal "dead --json: how it ended" failed "$(in_json tasks.0.failed_attempts.1.outcome)"
+run queue dead "$seg/mail"
+prints "dead shows the error of each attempt" "exit 3"
+prints_not "dead hides payloads" "to: alice"
+run queue peek "$seg/mail" --json
+check_equal "peek leaves dead letters to dead" 0 "$(in_json tasks.length)"
+expect 0 "verify afterwards" verify "$seg"
+finish

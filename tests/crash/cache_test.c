@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A member is killed, or stopped and resumed, at each row of the cache's section of crash_points.def, the first time it
+ * gets there and later times, under each policy that gets there. The others go on meanwhile, every hit is whole, and
+ * afterwards nothing is damaged, pending or lost but the one value on its way.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <coshm/coshm.h>
+#include <coshm/inspect.h>
+
+#include "base/crash.h"
+#include "modules/cache/cache.h"
+#include "support/procs.h"
+
+enum { KEYS = 400, STEPS = 60000, VALUE_MAX = 40000 };
+
+static struct coshm_segment *segment;
+static struct coshm_cache *cache;
+static char base_name[TEST_SEGMENT_NAME_SIZE], segment_name[TEST_SEGMENT_NAME_SIZE + 16];
+
+struct plan {
+	enum coshm__crash_point point;
+	int signal;
+	uint32_t countdown;
+	uint32_t policy;
+};
+
+static int make(uint32_t policy)
+{
+	struct coshm_segment_config memory = {.size_bytes = 2 << 20, .member_count_max = 16};
+	struct coshm_cache_config config = {.size_bytes = 512 << 10, .policy = policy, .lanes = 1};
+
+	static unsigned int count;
+
+	/* One reserved name: it has to do for hundreds of segments, one after the other. */
+	if (count == 0)
+		test_segment_name(base_name, "cache-crash");
+	snprintf(segment_name, sizeof(segment_name), "%s-%u", base_name, count++);
+	if (policy == COSHM_CACHE_LRU)
+		config.max_entries = 120;
+	return coshm_segment_create(segment_name, &memory, 0, &segment) ||
+	       coshm_cache_create(segment, "c", &config, 0, &cache);
+}
+
+static unsigned int next_random(unsigned int *state)
+{
+	*state = *state * 1103515245 + 12345;
+	return *state >> 8;
+}
+
+static size_t fill(unsigned char *value, uint32_t key, unsigned int *random, uint32_t policy)
+{
+	uint32_t version = next_random(random), kind = next_random(random) % 40;
+	uint32_t size =
+		12 + next_random(random) %
+			     (kind == 0 && policy != COSHM_CACHE_NONE ? VALUE_MAX - 12 : 300);
+
+	for (uint32_t i = 12; i < size; i++)
+		value[i] = (unsigned char)(key + version * 3 + i);
+	memcpy(value, &key, 4);
+	memcpy(value + 4, &version, 4);
+	memcpy(value + 8, &size, 4);
+	return size;
+}
+
+static int is_whole(const unsigned char *value, size_t size, uint32_t key)
+{
+	uint32_t k, version, s;
+
+	memcpy(&k, value, 4);
+	memcpy(&version, value + 4, 4);
+	memcpy(&s, value + 8, 4);
+	if (k != key || s != size)
+		return 0;
+	for (uint32_t i = 12; i < size; i++)
+		if (value[i] != (unsigned char)(key + version * 3 + i))
+			return 0;
+	return 1;
+}
+
+/* One of everything. 0, or what is wrong. */
+static int operate(unsigned int *random, uint32_t policy)
+{
+	static unsigned char value[VALUE_MAX];
+	uint32_t key = next_random(random) % (policy == COSHM_CACHE_NONE ? KEYS / 2 : KEYS);
+	size_t size = sizeof(value);
+	int result;
+
+	switch (next_random(random) % 12) {
+	case 0:
+		result = coshm_cache_delete(cache, &key, sizeof(key));
+		break;
+	case 1:
+		key %= 20;
+		result = coshm_cache_incr(cache, (char *)&key, 3, 1, 0, 0, NULL);
+		break;
+	case 2:
+		result = coshm_cache_add(cache, &key, sizeof(key), value,
+					 fill(value, key, random, policy), 0);
+		break;
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+		result = coshm_cache_set(cache, &key, sizeof(key), value,
+					 fill(value, key, random, policy),
+					 next_random(random) % 8 ? 0 : 30000000);
+		break;
+	case 7:
+		if (next_random(random) % 500 == 0)
+			return coshm_cache_flush(cache);
+		/* fall through */
+	default:
+		result = coshm_cache_get(cache, &key, sizeof(key), value, &size, NULL);
+		if (result == 1 && !is_whole(value, size, key))
+			return 2;
+	}
+	return result < 0 && result != -EAGAIN && result != -ENOSPC ? 3 : 0;
+}
+
+static int act(void *arg)
+{
+	const struct plan *plan = arg;
+	unsigned int random = 1;
+	struct coshm__op op;
+	int wrong = 0;
+
+	for (int i = 0; i < 2000 && !wrong; i++)
+		wrong = operate(&random, plan->policy);
+	if (plan->point == COSHM__CRASH_cache_epoch_swept) {
+		if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
+			return 4;
+		coshm__a64_store_relaxed(&((struct coshm__cache *)op.handle->local)->shm->epoch,
+					 UINT64_C(1) << 22);
+		coshm__op_end(&op);
+	}
+	coshm__crash_arm(plan->point, plan->signal, plan->countdown);
+	for (int i = 0; i < STEPS && !wrong; i++)
+		wrong = operate(&random, plan->policy);
+	return wrong;
+}
+
+/* Dies in the repair of what another left. */
+static int act_restore(void *arg)
+{
+	const struct plan *plan = arg;
+	struct plan first = {COSHM__CRASH_cache_lru_changed, SIGKILL, 3, plan->policy};
+	unsigned int random = 7;
+
+	proc_collect(proc_spawn(act, &first), PROC_DEADLINE_NS);
+	coshm__crash_arm(plan->point, plan->signal, plan->countdown);
+	for (int i = 0; i < STEPS; i++)
+		if (operate(&random, plan->policy))
+			return 1;
+	return 0;
+}
+
+static void print_finding(void *context, int level, const char *where, const char *text)
+{
+	if (level >= *(int *)context)
+		fprintf(stderr, "# %s: %s\n", where, text);
+}
+
+static int verify(int least)
+{
+	struct coshm_verify_result result;
+
+	if (coshm_inspect_verify(segment, NULL, print_finding, &least, &result))
+		return 1;
+	return result.damage != 0 || (least <= COSHM_VERIFY_PENDING && result.pending != 0);
+}
+
+static int go_on(const struct plan *plan)
+{
+	/* Bounded in time: who meets a stripe that a stopped member holds waits for 100 ms, each time. */
+	uint64_t end = test_now_ns() + UINT64_C(100000000);
+	unsigned int random = 99;
+	int wrong = 0;
+
+	for (int i = 0; i < 5000 && !wrong && test_now_ns() < end; i++)
+		wrong = operate(&random, plan->policy);
+	return wrong;
+}
+
+/* NULL, or what went wrong. *ret_reached 0: this policy does not get there. */
+static const char *run(const struct plan *plan, int *ret_reached)
+{
+	int (*actor)(void *) = plan->point == COSHM__CRASH_cache_lru_restored ? act_restore : act;
+	const char *wrong = NULL;
+	struct proc *child;
+	int result;
+
+	if (make(plan->policy))
+		return "cannot make the cache";
+	child = proc_spawn(actor, (void *)plan);
+	*ret_reached = 1;
+	if (plan->signal == SIGSTOP) {
+		*ret_reached = proc_wait_stopped(child, PROC_DEADLINE_NS) == 1;
+		if (*ret_reached) {
+			if (verify(COSHM_VERIFY_DAMAGE))
+				wrong = "damage while it is stopped";
+			else if (go_on(plan))
+				wrong = "others are wrong while it is stopped";
+			coshm__crash_arm(plan->point, 0, 0);
+			proc_resume(child);
+		}
+		result = proc_collect(child, PROC_DEADLINE_NS);
+		if (result && !wrong)
+			wrong = "the actor is wrong after it was resumed";
+	} else {
+		result = proc_collect(child, PROC_DEADLINE_NS);
+		*ret_reached = result == -SIGKILL;
+		if (result > 0 || result == PROC_HUNG)
+			wrong = "the actor is wrong";
+		if (!wrong && verify(COSHM_VERIFY_DAMAGE))
+			wrong = "damage after the death";
+		if (!wrong && go_on(plan))
+			wrong = "others are wrong after the death";
+	}
+	if (coshm_segment_reap(segment, NULL) && !wrong)
+		wrong = "reap failed";
+	if (!wrong && verify(COSHM_VERIFY_PENDING))
+		wrong = "something is left";
+	if (!wrong && go_on(plan))
+		wrong = "others are wrong at the end";
+	if (coshm_segment_detach(segment) || coshm_segment_unlink(segment_name))
+		wrong = "cannot detach";
+	return wrong;
+}
+
+static void nobody_trips_over_a_death_or_a_stop_at_any_row(void **state)
+{
+	static const uint32_t countdowns[] = {1, 37};
+	unsigned int failed = 0, missed = 0;
+
+	(void)state;
+	for (int row = 0; row < COSHM__CRASH_COUNT; row++) {
+		int reached_ever = 0, reached = 0;
+
+		if (strncmp(coshm__crash_rows[row].name, "cache_", 6) != 0)
+			continue;
+		for (uint32_t how = 0; how < 2 * 2 * 3; how++) {
+			struct plan plan = {.point = (enum coshm__crash_point)row,
+					    .signal = how % 2 ? SIGSTOP : SIGKILL,
+					    .countdown = countdowns[how / 2 % 2],
+					    .policy = how / 4};
+			const char *wrong;
+
+			/* Not even once under this policy: it does not come by. */
+			if (how % 4 != 0 && !reached)
+				continue;
+			wrong = run(&plan, &reached);
+			reached_ever |= reached;
+			if (!wrong)
+				continue;
+			fprintf(stderr, "# FAILED: %s, %s, %u. time, policy %u: %s\n",
+				coshm__crash_rows[row].name,
+				plan.signal == SIGKILL ? "killed" : "stopped", plan.countdown,
+				plan.policy, wrong);
+			failed++;
+		}
+		if (!reached_ever) {
+			fprintf(stderr, "# not reached: %s\n", coshm__crash_rows[row].name);
+			missed++;
+		}
+	}
+	assert_int_equal(missed, 0);
+	assert_int_equal(failed, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
+	};
+
+	return cmocka_run_group_tests_name("crash: cache", tests, NULL, NULL);
+}

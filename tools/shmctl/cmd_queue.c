@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* queue create, ls, push. */
+#include "attach.h"
+#include "errors.h"
+#include "input.h"
+#include "output.h"
+#include "summary.h"
+#include "units.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int cmd_queue_create(const struct command *command, int argc, char **argv)
+{
+	struct coshm_queue_config config = {.struct_size_bytes = sizeof(config)};
+	const char *backoff_text = NULL;
+	struct units_backoff backoff;
+	uint64_t max_attempts = 0;
+	const struct args_option options[] = {
+		{"capacity", "N", "tasks in any state, dead letters included", .required = true,
+		 .count = &config.capacity},
+		{"max-payload", "S", "largest payload", .required = true,
+		 .size_bytes = &config.payload_max_bytes},
+		{"max-attempts", "N", "deliveries before a task is dead (default: 20)",
+		 .count = &max_attempts},
+		{"backoff", "B",
+		 "delay before a retry: fixed:D, linear:D..D or exponential:D..D "
+		 "(default: exponential:1s..1h)",
+		 .text = &backoff_text},
+	};
+	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
+	struct target target = args_object(&args, 0);
+	struct attached attached;
+	int status, error;
+
+	if (backoff_text) {
+		if (units_parse_backoff(backoff_text, &backoff))
+			args_wrong(
+				command,
+				"--backoff %s: wanted is fixed:D, linear:D..D or exponential:D..D, "
+				"such as exponential:1s..5m",
+				backoff_text);
+		config.backoff_kind = backoff.kind;
+		config.backoff_base_ns = backoff.base_ns;
+		config.backoff_max_ns = backoff.max_ns;
+	}
+	if (max_attempts > UINT32_MAX)
+		args_wrong(command, "--max-attempts %" PRIu64 ": too many", max_attempts);
+	config.max_attempts = (uint32_t)max_attempts;
+
+	status = attach_open(&attached, target, attach_flags(&args), ATTACH_SEGMENT);
+	if (status)
+		return status;
+	error = coshm_queue_create(attached.segment, attached.target.object, &config, 0,
+				   &attached.queue);
+	return attach_leave(&attached, &args, error, output_json_about(&attached.target));
+}
+
+const struct command command_queue_create = {
+	.name = "queue create",
+	.operands = "SEG/OBJ",
+	.summary = "Make a task queue in a segment",
+	.help = "A task that fails comes back after the backoff; after its last attempt it is kept "
+		"as a dead letter.\n",
+	.examples = "  shmctl queue create shop/mail --capacity 1000 --max-payload 4K\n"
+		    "  shmctl queue create shop/mail --capacity 1000 --max-payload 1M \\\n"
+		    "      --max-attempts 5 --backoff exponential:1s..5m\n",
+	.flags = COMMAND_ACTS | COMMAND_JSON,
+	.run = cmd_queue_create,
+};
+
+struct queue_listing {
+	struct coshm_segment *segment;
+	struct libscols_table *table; /* or */
+	json_t *array;
+};
+
+static struct units_text backoff_text(const struct coshm_queue_config *config)
+{
+	static const char *const kinds[] = {
+		[COSHM_BACKOFF_EXPONENTIAL] = "exponential",
+		[COSHM_BACKOFF_LINEAR] = "linear",
+		[COSHM_BACKOFF_FIXED] = "fixed",
+	};
+	const char *kind = config->backoff_kind < OUTPUT_COUNT(kinds) ? kinds[config->backoff_kind]
+								      : "unknown";
+	struct units_text out;
+
+	if (config->backoff_kind == COSHM_BACKOFF_FIXED)
+		snprintf(out.text, sizeof(out.text), "%s:%.9s", kind,
+			 units_duration(config->backoff_base_ns).text);
+	else
+		snprintf(out.text, sizeof(out.text), "%s:%.8s..%.8s", kind,
+			 units_duration(config->backoff_base_ns).text,
+			 units_duration(config->backoff_max_ns).text);
+	return out;
+}
+
+static int add_queue(void *context, const struct coshm_object_info *info)
+{
+	struct queue_listing *listing = context;
+	const struct coshm_queue_depth *depth;
+	struct libscols_line *line;
+	struct summary summary;
+
+	if (info->type != COSHM_OBJECT_QUEUE || info->removed)
+		return 0;
+	summary = summary_of(listing->segment, info);
+	depth = &summary.depth;
+	if (listing->array) {
+		json_t *object = json_pack("{s:o}", "name", output_json_text(info->name));
+
+		json_object_update_new(object, summary_json(&summary));
+		json_array_append_new(listing->array, object);
+		return 0;
+	}
+	line = output_line(listing->table, NULL);
+	output_cell(line, 0, "%s", info->name);
+	if (!summary.type)
+		return 0;
+	output_cell(line, 1, "%" PRIu64, depth->ready);
+	output_cell(line, 2, "%" PRIu64, depth->delayed);
+	output_cell(line, 3, "%" PRIu64, depth->leased);
+	output_cell(line, 4, "%" PRIu64, depth->dead);
+	if (depth->dead)
+		output_alarm(line, 4);
+	output_cell(line, 5, "%" PRIu64, depth->capacity);
+	output_cell(line, 6, "%s", units_size(summary.queue.payload_max_bytes).text);
+	output_cell(line, 7, "%u", summary.queue.max_attempts);
+	output_cell(line, 8, "%s", backoff_text(&summary.queue).text);
+	return 0;
+}
+
+static int cmd_queue_ls(const struct command *command, int argc, char **argv)
+{
+	static const struct output_column columns[] = {
+		{"NAME", 0},
+		{"READY", OUTPUT_RIGHT},
+		{"DELAYED", OUTPUT_RIGHT},
+		{"LEASED", OUTPUT_RIGHT},
+		{"DEAD", OUTPUT_RIGHT},
+		{"CAPACITY", OUTPUT_RIGHT},
+		{"PAYLOAD", OUTPUT_RIGHT},
+		{"ATTEMPTS", OUTPUT_RIGHT},
+		{"BACKOFF", 0},
+	};
+	struct args args = args_parse(command, NULL, 0, argc, argv);
+	struct queue_listing listing = {.segment = NULL};
+	struct attached attached;
+	int status =
+		attach_open(&attached, args_segment(&args, 0), attach_flags(&args), ATTACH_SEGMENT);
+	int error;
+
+	if (status)
+		return status;
+	listing.segment = attached.segment;
+	if (args.json)
+		listing.array = json_array();
+	else
+		listing.table = output_table(&args, columns, OUTPUT_COUNT(columns));
+	error = coshm_inspect_objects(attached.segment, add_queue, &listing);
+	if (error)
+		status = errors_fail(attached.target.text, error);
+	else if (args.json)
+		output_json(json_pack("{s:s, s:O}", "segment", attached.target.segment, "queues",
+				      listing.array));
+	if (listing.table)
+		output_table_end(listing.table, "no queues; make one: shmctl queue create --help");
+	json_decref(listing.array);
+	attach_close(&attached);
+	return status;
+}
+
+const struct command command_queue_ls = {
+	.name = "queue ls",
+	.operands = "SEG",
+	.summary = "List the queues of a segment with their depths",
+	.help = "READY waits for a worker, DELAYED for its time, LEASED is with a worker, DEAD "
+		"needs a person.\n",
+	.examples = "  shmctl queue ls shop\n",
+	.flags = COMMAND_TABLE | COMMAND_JSON,
+	.run = cmd_queue_ls,
+};
+
+static int cmd_queue_push(const struct command *command, int argc, char **argv)
+{
+	struct args args = args_parse(command, NULL, 0, argc, argv);
+	struct coshm_queue_config config = {.struct_size_bytes = sizeof(config)};
+	struct attached attached;
+	size_t size_bytes = 0;
+	void *data = NULL;
+	uint64_t id = 0;
+	json_t *document;
+	int status =
+		attach_open(&attached, args_object(&args, 0), attach_flags(&args), ATTACH_QUEUE);
+	int error;
+
+	if (status)
+		return status;
+	error = coshm_queue_config(attached.queue, &config);
+	if (!error)
+		error = input_operand(args.operands[1], config.payload_max_bytes, &data,
+				      &size_bytes);
+	if (!error)
+		error = coshm_queue_enqueue(attached.queue, data, size_bytes, NULL, &id);
+	free(data);
+	document = output_json_about(&attached.target);
+	json_object_set_new(document, "id", output_json_number(id));
+	status = attach_leave(&attached, &args, error, document);
+	if (!status && !args.json)
+		printf("%" PRIu64 "\n", id);
+	return status;
+}
+
+const struct command command_queue_push = {
+	.name = "queue push",
+	.operands = "SEG/OBJ PAYLOAD",
+	.summary = "Append a task and print its id",
+	.help = "PAYLOAD - reads standard input. Once the id is printed the task is delivered at "
+		"least once,\n"
+		"whoever dies. A full queue is an error (exit code 1).\n",
+	.examples = "  shmctl queue push shop/mail 'to: alice'\n"
+		    "  tar c report | shmctl queue push shop/archive -\n",
+	.flags = COMMAND_ACTS | COMMAND_JSON,
+	.run = cmd_queue_push,
+};
