@@ -6,8 +6,8 @@
 
 #define MGET_BATCH 16
 
-static void touch(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
-		  const struct coshm__cache_place *place)
+void coshm__cache_touch(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			const struct coshm__cache_place *place)
 {
 	uint64_t word = place->word;
 
@@ -150,7 +150,7 @@ static inline int get_usual(struct coshm__op *op, struct coshm__cache *cache, ui
 		*size_bytes = size;
 		if (coshm__unlikely((word & COSHM__CACHE_FREQUENCY_MASK) !=
 				    COSHM__CACHE_FREQUENCY_MASK))
-			/* relaxed: as in touch() */
+			/* relaxed: as in coshm__cache_touch() */
 			coshm__a64_cas_relaxed(&bucket->slot[i], &word,
 					       word + COSHM__CACHE_FREQUENCY_ONE);
 		coshm__hazard_clear(op, 0);
@@ -172,7 +172,7 @@ static int look_up(struct coshm__op *op, struct coshm__cache *cache, uint64_t ha
 							  coshm__cache_now_ms(now_ns), &expired))) {
 			result = copy_out(cache, &place, buffer, size_bytes, ret_item, now_ns);
 			if (counts && result == 1)
-				touch(op, cache, hash, &place);
+				coshm__cache_touch(op, cache, hash, &place);
 		}
 		coshm__cache_let_go(op, &place);
 	}
