@@ -1,79 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The configuration: eight records and the version that says which one counts.
+ * Changing the configuration, and showing it.
  *
  * Commit    the store of config_version.
- * Readers   version, record, version again. The record of version v is written again for version v + 8, which begins
- *           only when v + 7 is in force: the copy is whole unless that much has happened meanwhile.
  * Stopped   a configurer holds up other configurers, nobody else.
  */
 #include "base/crash.h"
 #include "base/log.h"
+#include "modules/limiter/config.h"
 #include "modules/limiter/limiter.h"
 #include "segment/rlock.h"
 
 #include <string.h>
 
-#define COPY_TRIES 100
-
-struct words {
-	uint64_t rate, per_ns, burst, period, capacity, capacity_ever;
-};
-
-/* [LM9] acquire, pairs [LM10]: a word of a later record makes the second load of the version a later one, too */
-static inline uint64_t field(const struct coshm__a64 *word)
+static int config_show(const struct coshm__limiter_shm *shm,
+		       struct coshm_limiter_config *ret_config)
 {
-	return coshm__a64_load_acquire(word);
-}
-
-/* 1 if the record is still not being written again */
-static inline bool is_whole(const struct coshm__limiter_shm *shm, uint64_t version)
-{
-	/* relaxed: behind [LM9] */
-	return coshm__likely(coshm__a64_load_relaxed(&shm->config_version) - version <
-			     COSHM__LIMITER_CONFIG_COUNT - 1);
-}
-
-/* Sums of these cannot overflow, and a division cannot trap. */
-static inline bool is_sane(uint64_t period, uint64_t capacity)
-{
-	return period != 0 && period % 2 == 0 && capacity < COSHM__GCRA_CAPACITY_LIMIT;
-}
-
-int coshm__limiter_config_load(const struct coshm__limiter_shm *shm, struct coshm__gcra *ret_gcra)
-{
-	for (int tries = 0; tries < COPY_TRIES; tries++) {
-		/* [LM7] acquire, pairs [LM8]; carries the record */
-		uint64_t version = coshm__a64_load_acquire(&shm->config_version);
-		const struct coshm__limiter_config_shm *config =
-			&shm->configs[version % COSHM__LIMITER_CONFIG_COUNT];
-
-		ret_gcra->burst = field(&config->burst);
-		ret_gcra->period = field(&config->period);
-		ret_gcra->capacity = field(&config->capacity);
-		ret_gcra->capacity_ever = field(&config->capacity_ever);
-		if (coshm__likely(is_whole(shm, version)))
-			return coshm__likely(is_sane(ret_gcra->period, ret_gcra->capacity) &&
-					     ret_gcra->capacity_ever < COSHM__GCRA_CAPACITY_LIMIT)
-				       ? 0
-				       : -EUCLEAN;
-	}
-	return -EUCLEAN;
-}
-
-int coshm__limiter_config_show(const struct coshm__limiter_shm *shm,
-			       struct coshm_limiter_config *ret_config)
-{
-	for (int tries = 0; tries < COPY_TRIES; tries++) {
+	for (int tries = 0; tries < COSHM__LIMITER_CONFIG_TRIES; tries++) {
 		/* acquire, as [LM7] */
 		uint64_t version = coshm__a64_load_acquire(&shm->config_version);
 		const struct coshm__limiter_config_shm *config =
 			&shm->configs[version % COSHM__LIMITER_CONFIG_COUNT];
 
-		ret_config->rate = field(&config->rate);
-		ret_config->per_ns = field(&config->per_ns);
-		ret_config->burst = field(&config->burst);
-		if (is_whole(shm, version)) {
+		ret_config->rate = coshm__limiter_config_field(&config->rate);
+		ret_config->per_ns = coshm__limiter_config_field(&config->per_ns);
+		ret_config->burst = coshm__limiter_config_field(&config->burst);
+		if (coshm__limiter_config_is_whole(shm, version)) {
 			ret_config->keys_max = shm->keys_max;
 			return 0;
 		}
@@ -139,7 +91,7 @@ int coshm_limiter_config(struct coshm_limiter *token, struct coshm_limiter_confi
 
 	if (error)
 		return error;
-	error = coshm__limiter_config_show(coshm__limiter_of(&op)->shm, &config);
+	error = config_show(coshm__limiter_of(&op)->shm, &config);
 	coshm__op_end(&op);
 	return error ? error
 		     : coshm__write_struct(ret_config, sizeof(*ret_config), &config,

@@ -47,30 +47,34 @@ static enum coshm__limiter_outcome decide_in(const struct coshm__limiter_slot *s
 /*
  * A debt that the bucket cannot have. tat, then the configuration, then the clock, in this order: whatever made tat so
  * was there before, and a clock that was read before a stop, or a configuration from before a change, is not believed.
+ * What is still strange is the debt of a larger bucket, and is cut down to this one; or it is older than a year, and none.
  */
 static void strange(struct coshm__op *op, const struct coshm__limiter_slot *slot,
 		    struct decision *d)
 {
 	const struct coshm__limiter *limiter = coshm__limiter_of(op);
 	/* acquire, as [LM1]: comes before the loads of the configuration */
-	uint64_t now, tat = coshm__a64_load_acquire(slot->tat);
+	uint64_t next, present, tat = coshm__a64_load_acquire(slot->tat);
 	struct coshm__gcra gcra;
 
 	if (coshm__limiter_is_claim(tat) || coshm__limiter_config_load(limiter->shm, &gcra))
 		return;
-	now = coshm__gcra_ticks(coshm__now_ns(op->segment));
+	present = coshm__gcra_ticks(coshm__now_ns(op->segment));
 	/* Never back: a caller may run ahead of us with a clock of his own. */
-	if ((int64_t)(now - d->now) > 0)
-		d->now = now;
-	if (coshm__gcra_debt(&gcra, tat, d->now) != COSHM__GCRA_STRANGE)
+	if ((int64_t)(present - d->now) < 0)
+		present = d->now;
+	next = d->now;
+	if (coshm__gcra_debt(&gcra, tat, present) != COSHM__GCRA_STRANGE) {
+		d->now = present;
 		return;
-	/* Stored once, or the key would stay locked out until its old debt has passed. A time that is over is over. */
-	if (coshm__gcra_is_old_debt(&gcra, tat, d->now))
-		now = d->now + gcra.capacity;
-	else
-		now = d->now;
+	}
+	/* Stored once, or the key would stay locked out until its old debt has passed. */
+	if (coshm__gcra_is_old_debt(&gcra, tat, present)) {
+		d->now = present;
+		next = present + gcra.capacity;
+	}
 	/* release, as [LM2] */
-	if (!coshm__a64_cas_acq_rel(slot->tat, &tat, now))
+	if (!coshm__a64_cas_acq_rel(slot->tat, &tat, next))
 		return;
 	COSHM__CRASH_POINT(LIMITER_CLAMPED);
 	coshm__limiter_count(op, COSHM__STAT_LIMITER_clamped);

@@ -64,6 +64,13 @@ static inline int coshm__gcra_make(uint64_t rate, uint64_t per_ns, uint64_t burs
 	return 0;
 }
 
+/* Could coshm__gcra_make have made it? Not all is checked: only that sums do not overflow and a division does not trap. */
+static inline bool coshm__gcra_is_sane(const struct coshm__gcra *gcra)
+{
+	return coshm__likely(gcra->period != 0 && gcra->period % 2 == 0 &&
+			     (gcra->capacity | gcra->capacity_ever) < COSHM__GCRA_CAPACITY_LIMIT);
+}
+
 /* From how far tat is ahead; COSHM__GCRA_STRANGE if that cannot be a debt of this bucket. */
 static inline uint64_t coshm__gcra_debt(const struct coshm__gcra *gcra, uint64_t tat, uint64_t now)
 {

@@ -3,6 +3,7 @@
 #ifndef COSHM__LIMITER_LIMITER_H
 #define COSHM__LIMITER_LIMITER_H
 
+#include "modules/limiter/config.h"
 #include "modules/limiter/gcra.h"
 #include "modules/limiter/limiter_shm.h"
 #include "modules/limiter/slot.h"
@@ -46,12 +47,7 @@ enum coshm__limiter_outcome coshm__limiter_insert(struct coshm__op *op,
 						  const struct coshm__gcra *gcra, uint64_t charge,
 						  uint64_t *now);
 
-/* config.c - the configuration in force, as a whole. 0; -EUCLEAN: damaged */
-int coshm__limiter_config_load(const struct coshm__limiter_shm *shm, struct coshm__gcra *ret_gcra);
-/* The same for people. */
-int coshm__limiter_config_show(const struct coshm__limiter_shm *shm,
-			       struct coshm_limiter_config *ret_config);
-/* Fills in the defaults of a caller's configuration and checks it. 0, -EINVAL */
+/* config.c - fills in the defaults of a caller's configuration and checks it. 0, -EINVAL */
 int coshm__limiter_config_read(const struct coshm_limiter_config *callers,
 			       struct coshm_limiter_config *ret_config,
 			       struct coshm__gcra *ret_gcra);

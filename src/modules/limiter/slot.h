@@ -42,21 +42,65 @@ static inline uint64_t coshm__limiter_next_word(uint64_t word, uint64_t fingerpr
 	return fingerprint | ((word + COSHM__LIMITER_LIFE_ONE) & COSHM__LIMITER_LIFE_MASK);
 }
 
-/* Also has the CPU fetch both buckets, so that all cache misses come at once, while the caller reads the clock. */
-struct coshm__limiter_key coshm__limiter_key_make(struct coshm__limiter_bucket_shm *buckets,
-						  uint64_t bucket_count, uint64_t hash);
-
-/* Index of a key's second bucket, given its first. The distance is made of bits that the key word keeps. */
-uint64_t coshm__limiter_second_bucket(uint64_t bucket_count, uint64_t word, uint64_t first);
-
-/* The other way round. */
-uint64_t coshm__limiter_first_bucket(uint64_t bucket_count, uint64_t word, uint64_t second);
+/* A number below @bound out of 32 bits, in proportion. */
+static inline uint64_t coshm__limiter_scale(uint64_t bits32, uint64_t bound)
+{
+	return (bits32 * bound) >> 32;
+}
 
 /*
- * Could a key with this word have bucket @index as its first one? The eight bits of the hash that the word does not keep
- * choose among few buckets, so hardly any wrong word passes.
+ * How many buckets a key's second one is behind its first: from 1 to bucket_count - 1. Made of bits 8 to 39 of the key
+ * word, while the first one is made of those above and of eight bits of the hash that the word does not keep.
  */
-bool coshm__limiter_may_be_first(uint64_t bucket_count, uint64_t word, uint64_t index);
+static inline uint64_t coshm__limiter_distance(uint64_t bucket_count, uint64_t word)
+{
+	return 1 + coshm__limiter_scale((word >> 8) & UINT32_MAX, bucket_count - 1);
+}
+
+static inline uint64_t coshm__limiter_second_bucket(uint64_t bucket_count, uint64_t word,
+						    uint64_t first)
+{
+	uint64_t second = first + coshm__limiter_distance(bucket_count, word);
+
+	return second < bucket_count ? second : second - bucket_count;
+}
+
+static inline uint64_t coshm__limiter_first_bucket(uint64_t bucket_count, uint64_t word,
+						   uint64_t second)
+{
+	uint64_t back = coshm__limiter_distance(bucket_count, word);
+
+	return second >= back ? second - back : second + bucket_count - back;
+}
+
+/* Also has the CPU fetch both buckets, so that all cache misses come at once, while the caller reads the clock. */
+static inline void coshm__limiter_key_make(struct coshm__limiter_key *ret_key,
+					   struct coshm__limiter_bucket_shm *buckets,
+					   uint64_t bucket_count, uint64_t hash)
+{
+	uint64_t first = coshm__limiter_scale(hash >> 32, bucket_count);
+
+	ret_key->word = coshm__likely(hash << 8) ? hash << 8 : UINT64_C(1) << 8;
+	ret_key->buckets[0] = &buckets[first];
+	ret_key->buckets[1] =
+		&buckets[coshm__limiter_second_bucket(bucket_count, ret_key->word, first)];
+	for (unsigned int b = 0; b < 2; b++) {
+		__builtin_prefetch(ret_key->buckets[b]->key);
+		__builtin_prefetch(ret_key->buckets[b]->tat);
+	}
+}
+
+/* Could a key with this word have bucket @index as its first one? Hardly any wrong word passes. */
+static inline bool coshm__limiter_may_be_first(uint64_t bucket_count, uint64_t word, uint64_t index)
+{
+	/* The smallest number that scales to index, and from there on the first one that ends in the word's bits. */
+	uint64_t low = ((index << 32) + bucket_count - 1) / bucket_count;
+	uint64_t bits32 = (low & ~UINT64_C(0xffffff)) | word >> 40;
+
+	if (bits32 < low)
+		bits32 += UINT64_C(1) << 24;
+	return bits32 <= UINT32_MAX && coshm__limiter_scale(bits32, bucket_count) == index;
+}
 
 /*
  * Is the slot, whose tat was found to be @tat, open for the key? If so, that tat is the key's; but if a CAS of tat does not

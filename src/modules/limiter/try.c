@@ -7,14 +7,13 @@
 #define CHANGES_MAX 4096 /* each is somebody else's success */
 #define PEEKS_MAX   8
 
-static inline struct coshm__limiter_key key_of(const struct coshm__op *op, const void *key,
-					       size_t key_size_bytes)
+static inline void hash_key(const struct coshm__op *op, const void *key, size_t key_size_bytes,
+			    struct coshm__limiter_key *ret_key)
 {
 	const struct coshm__limiter *limiter = coshm__limiter_of(op);
 
-	return coshm__limiter_key_make(
-		limiter->buckets, limiter->bucket_count,
-		coshm__hash_fingerprint(limiter->secret, key, key_size_bytes));
+	coshm__limiter_key_make(ret_key, limiter->buckets, limiter->bucket_count,
+				coshm__hash_fingerprint(limiter->secret, key, key_size_bytes));
 }
 
 static inline int begin(struct coshm__op *op, const struct coshm_limiter *token, const void *key,
@@ -45,7 +44,7 @@ int coshm_limiter_try(struct coshm_limiter *token, const void *key, size_t key_s
 
 	if (coshm__unlikely(answer))
 		return answer;
-	hashed = key_of(&op, key, key_size_bytes);
+	hash_key(&op, key, key_size_bytes, &hashed);
 	now_ns = coshm__now_ns(op.segment);
 	COSHM__CRASH_POINT(LIMITER_CLOCK_READ);
 	answer = answered(&op, coshm__limiter_decide(&op, &hashed, cost, now_ns, ret_result),
@@ -63,7 +62,7 @@ int coshm_limiter_try_at(struct coshm_limiter *token, const void *key, size_t ke
 
 	if (coshm__unlikely(answer))
 		return answer;
-	hashed = key_of(&op, key, key_size_bytes);
+	hash_key(&op, key, key_size_bytes, &hashed);
 	answer = answered(&op, coshm__limiter_decide(&op, &hashed, cost, now_ns, ret_result),
 			  now_ns);
 	coshm__op_end(&op);
@@ -84,7 +83,7 @@ int coshm_limiter_peek(struct coshm_limiter *token, const void *key, size_t key_
 
 	if (error)
 		return error;
-	hashed = key_of(&op, key, key_size_bytes);
+	hash_key(&op, key, key_size_bytes, &hashed);
 	for (int tries = 0; tries < PEEKS_MAX; tries++) {
 		struct coshm__limiter_slot slot;
 		uint64_t now, tat;
@@ -136,7 +135,7 @@ static int give_back(struct coshm_limiter *token, const void *key, size_t key_si
 
 	if (error)
 		return error;
-	hashed = key_of(&op, key, key_size_bytes);
+	hash_key(&op, key, key_size_bytes, &hashed);
 	for (int changes = 0; !error; changes++) {
 		struct coshm__limiter *limiter = coshm__limiter_of(&op);
 		struct coshm__limiter_slot slot;

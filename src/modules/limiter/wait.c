@@ -35,8 +35,8 @@ int coshm_limiter_wait(struct coshm_limiter *token, const void *key, size_t key_
 		if (error)
 			return error;
 		limiter = coshm__limiter_of(&op);
-		hashed = coshm__limiter_key_make(
-			limiter->buckets, limiter->bucket_count,
+		coshm__limiter_key_make(
+			&hashed, limiter->buckets, limiter->bucket_count,
 			coshm__hash_fingerprint(limiter->secret, key, key_size_bytes));
 		now_ns = coshm__now_ns(op.segment);
 		if (end_ns == 0)
