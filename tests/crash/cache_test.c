@@ -279,9 +279,82 @@ static void nobody_trips_over_a_death_or_a_stop_at_any_row(void **state)
 	assert_int_equal(failed, 0);
 }
 
+/* --- H1: what the second look at the slot is for --- */
+
+enum { SWAPPED = 15000, DELAYS = 400 };
+
+static _Atomic int *stop_writing;
+
+static int write_one_key(void *arg)
+{
+	static unsigned char value[SWAPPED];
+	unsigned char version = (unsigned char)(uintptr_t)arg;
+
+	while (!atomic_load(stop_writing)) {
+		version = (unsigned char)(version + 2);
+		memset(value, version, sizeof(value));
+		if (coshm_cache_set(cache, "k", 1, value, sizeof(value), 0))
+			return 1;
+	}
+	return 0;
+}
+
+/* Stopped between its first look at the slot and its hazard, each time, while the pages go round under it. */
+static int read_with_delays(void *arg)
+{
+	static unsigned char value[SWAPPED];
+
+	(void)arg;
+	for (int i = 0; i < DELAYS; i++) {
+		struct coshm_cache_item item;
+		size_t size = sizeof(value);
+		int result;
+
+		coshm__crash_arm(COSHM__CRASH_cache_slot_loaded, SIGSTOP, 1);
+		/* Both ways: the usual hit, and the long one that also tells about the item. */
+		result = coshm_cache_get(cache, "k", 1, value, &size, i % 2 ? &item : NULL);
+		if (result != 1)
+			continue;
+		for (size_t b = 0; b < size; b++)
+			if (value[b] != value[0])
+				return 2;
+	}
+	return 0;
+}
+
+static void reader_delayed_before_its_hazard_sees_a_whole_value(void **state)
+{
+	struct proc *writers[2], *reader;
+	unsigned int stops = 0;
+	int result;
+
+	(void)state;
+	stop_writing = proc_shared_alloc(sizeof(*stop_writing));
+	assert_int_equal(make(COSHM_CACHE_S3FIFO), 0);
+	for (uintptr_t i = 0; i < 2; i++)
+		writers[i] = proc_spawn(write_one_key, (void *)i);
+	test_sleep_ns(20000000);
+	reader = proc_spawn(read_with_delays, NULL);
+	while (proc_wait_stopped(reader, PROC_DEADLINE_NS) == 1) {
+		stops++;
+		test_sleep_ns(500000);
+		proc_resume(reader);
+	}
+	result = proc_collect(reader, PROC_DEADLINE_NS);
+	atomic_store(stop_writing, 1);
+	assert_int_equal(proc_collect_all(writers, 2, PROC_DEADLINE_NS, NULL), 0);
+	assert_int_equal(result, 0);
+	assert_true(stops > DELAYS / 2);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	assert_int_equal(verify(COSHM_VERIFY_PENDING), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_unlink(segment_name), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reader_delayed_before_its_hazard_sees_a_whole_value),
 		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
 	};
 

@@ -2,6 +2,8 @@
 /* modules/cache/get.c - reading: get, peek, mget, exists, count */
 #include "modules/cache/cache.h"
 
+#include "base/crash.h"
+
 #include <stdlib.h>
 
 #define MGET_BATCH 16
@@ -127,7 +129,9 @@ static inline int get_usual(struct coshm__op *op, struct coshm__cache *cache, ui
 		item = coshm__cache_page(cache, page) + coshm__cache_slot_offset(word);
 		__builtin_prefetch(item + 64);
 		__builtin_prefetch(item + 128);
+		COSHM__CRASH_POINT(cache_slot_loaded);
 		coshm__hazard_protect(op, 0, coshm__cache_page_offset(cache, page));
+		COSHM__CRASH_POINT(cache_read_announced);
 		/* relaxed: the page's generation, as in is_key() of index.c */
 		if (coshm__unlikely(
 			    !coshm__cache_same(coshm__hazard_recheck_load(op, &bucket->slot[i]),

@@ -94,8 +94,10 @@ static int keep(struct coshm__op *op, const struct coshm__cache *cache,
 	__builtin_prefetch(item + 64);
 	__builtin_prefetch(item + 128);
 
+	COSHM__CRASH_POINT(cache_slot_loaded);
 	coshm__hazard_protect(op, 0,
 			      coshm__cache_page_offset(cache, coshm__cache_slot_page(*word)));
+	COSHM__CRASH_POINT(cache_read_announced);
 	again = coshm__hazard_recheck_load(op, slot);
 	if (coshm__likely(coshm__cache_same(again, *word))) {
 		*word = again;
