@@ -23,6 +23,7 @@
 #include "base/crash.h"
 #include "segment/object.h"
 #include "stats/stats.h"
+#include "support/shmfs.h"
 
 /* --- the code under test, with a stop in front of each access ----------------------------------------------- */
 
@@ -345,6 +346,19 @@ static void fail_if(int condition, const char *text)
 		broken = text;
 }
 
+/* Sanitizers do not follow switches between stacks; limiter_threads_test is for them. */
+static const char *lacks_stacks(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return "a build without sanitizers that watch the stack";
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+	return "a build without sanitizers that watch the stack";
+#endif
+#endif
+	return NULL;
+}
+
 static unsigned long explore(const struct scenario *scenario)
 {
 	unsigned long runs = 0;
@@ -352,6 +366,7 @@ static unsigned long explore(const struct scenario *scenario)
 	const char *deeper = getenv("EXPLORE_SWITCHES");
 	int more = deeper ? atoi(deeper) : 0;
 
+	TEST_NEEDS(lacks_stacks());
 	point_count = 0;
 	broken = NULL;
 	do {
