@@ -243,7 +243,12 @@ COSHM_CHECK_RESULT int coshm_worker_run(struct coshm_queue *queue,
 						       const void *payload, char error[56]),
 					void *context, const struct coshm_worker_options *options);
 
-/* coshm_worker_stop - make every coshm_worker_run of this process drain and return. Safety MT AS. */
+/*
+ * coshm_worker_stop - make every coshm_worker_run of this process that has begun drain and return
+ *
+ * One that sleeps returns within 50 ms. Runs that begin later are not concerned.
+ * Safety    MT AS
+ */
 void coshm_worker_stop(void);
 
 #ifdef __cplusplus

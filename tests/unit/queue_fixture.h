@@ -60,6 +60,8 @@ static inline void assert_verified(struct coshm_segment *segment)
 static inline void fixture_close(struct fixture *f)
 {
 	coshm__a64_store_relaxed(&coshm__queue_test_now_ns, 0);
+	/* Children that end without a detach are deaths. */
+	assert_int_equal(coshm_segment_reap(f->segment, NULL), 0);
 	assert_verified(f->segment);
 	assert_int_equal(coshm_queue_close(f->queue), 0);
 	assert_int_equal(coshm_segment_detach(f->segment), 0);

@@ -15,6 +15,8 @@ struct shared {
 	struct coshm__a32 acked[TASKS];
 	struct coshm__a32 again[TASKS]; /* nacked or released */
 	struct coshm__a32 wrong;
+	/* Plain memory: ThreadSanitizer sees whether the queue carries it from one holder of a task to the next. */
+	uint32_t touched[TASKS];
 };
 
 static size_t size_of(uint32_t number)
@@ -39,6 +41,7 @@ static void *produce(void *arg)
 
 		memset(bytes, (int)number & 0xff, sizeof(bytes));
 		memcpy(bytes, &number, sizeof(number));
+		s->touched[number] = number;
 		while ((error = coshm_queue_enqueue(s->f.queue, bytes, size_of(number), &soon,
 						    NULL)) == -EAGAIN)
 			test_sleep_ns(20 * 1000);
@@ -67,6 +70,8 @@ static void work(struct shared *s, const struct coshm_task *task, uint32_t round
 			break;
 		}
 	coshm__a32_fetch_add_relaxed(&s->started[number], 1);
+	if (s->touched[number]++ != number + coshm__a32_load_relaxed(&s->started[number]) - 1)
+		wrong(s);
 	if (round % 11 == 0) {
 		coshm__a32_fetch_add_relaxed(&s->again[number], 1);
 		error = coshm_queue_nack(s->f.queue, task, "again", 50 * 1000);

@@ -77,12 +77,14 @@ void coshm__queue_free(struct coshm__queue *q, uint32_t index, uint64_t word)
  */
 void coshm__queue_sweep(struct coshm__op *op, struct coshm__queue *q, uint64_t now_ns)
 {
-	uint64_t next_ns = coshm__a64_load_relaxed(&q->shm->next_sweep_at_ns);
-	uint64_t early_ns = SWEEP_INTERVAL_NS - SWEEP_INTERVAL_LEAST_NS;
-
 	/* relaxed: they only say when to look; what is found is judged by its own word */
-	if (now_ns < next_ns &&
-	    (!coshm__a32_load_relaxed(&q->shm->unhinted) || now_ns + early_ns < next_ns))
+	uint64_t next_ns = coshm__a64_load_relaxed(&q->shm->next_sweep_at_ns);
+	uint64_t left_ns = next_ns - now_ns;
+
+	/* A time farther ahead than anyone sets it, from a damaged word, is due as well. */
+	if (now_ns < next_ns && left_ns <= SWEEP_INTERVAL_NS &&
+	    (!coshm__a32_load_relaxed(&q->shm->unhinted) ||
+	     left_ns > SWEEP_INTERVAL_NS - SWEEP_INTERVAL_LEAST_NS))
 		return;
 	if (!coshm__a64_cas_relaxed(&q->shm->next_sweep_at_ns, &next_ns,
 				    now_ns + SWEEP_INTERVAL_NS))
