@@ -5,8 +5,9 @@
  * Use when      several processes should compute, fetch or render something only once and read it often.
  * Use something else for data that must not vanish (a cache evicts), and for locks (a value is not a lease).
  *
- * Promises      P1 get never waits for a lock, whatever the others do, stopped ones included. It makes no system call,
- *                  but for the round every 5 ms of looking for dead members, which falls to one of all callers.
+ * Promises      P1 get never waits for a lock, whatever the others do, stopped ones included. It makes no system call but
+ *                  for the round every 5 ms of looking for dead members, which falls to one of all callers (policy lru:
+ *                  also one to wake a waiter, if it took the list's lock while somebody came to wait for it).
  *               P2 A value is read whole or not at all: never torn, mixed or freed under the reader.
  *               P3 A set that returned is seen by every member until it is replaced, deleted, expired, flushed or
  *                  evicted. Operations on one key are linearizable.
@@ -119,10 +120,10 @@ COSHM_CHECK_RESULT int coshm_cache_get(struct coshm_cache *cache, const void *ke
 				       size_t *value_size_bytes, struct coshm_cache_item *ret_item);
 
 /*
- * coshm_cache_peek - as get, but neither counted nor told to the policy
+ * coshm_cache_peek - as get, but neither counted nor told to the policy; works on a read-only attach
  *
- * Works on a read-only attach, by a copy that is checked afterwards: -EAGAIN if it changed at each of 8 tries, and
- * -ENOMEM are possible there. So does exists.
+ * Returns   as get; on a read-only attach also -EAGAIN (the item changed eight times while it was copied) and -ENOMEM,
+ *           which exists may return there, too
  */
 COSHM_CHECK_RESULT int coshm_cache_peek(struct coshm_cache *cache, const void *key,
 					size_t key_size_bytes, void *buffer,
@@ -137,7 +138,7 @@ COSHM_CHECK_RESULT int coshm_cache_peek(struct coshm_cache *cache, const void *k
  * unpinned by another thread; in a forked child it is not the child's: unpin answers -ESTALE there. Do not hand the
  * bytes to asynchronous I/O that may outlive the process's death. Bytes are not aligned.
  * Safety    MT MP KILL (a dead member's pins are void)
- * Returns   pin: 1 hit; 0 miss; -EAGAIN all pins in use; -EBADMSG: a number, which changes in place.
+ * Returns   pin: 1 hit; 0 miss; -EAGAIN all pins in use; -EBADMSG: a number, which changes in place (use get); -EUCLEAN.
  *           unpin: 0; -ESTALE.  view_part: 0; -EINVAL no such part; -EUCLEAN
  */
 COSHM_CHECK_RESULT int coshm_cache_pin(struct coshm_cache *cache, const void *key,
@@ -166,8 +167,8 @@ COSHM_CHECK_RESULT int coshm_cache_mget(struct coshm_cache *cache,
  * Kill      before that store nothing has happened; from it on the value is there
  * Cost      one copy; when a page is full, that of moving what survives in another one (30 us to 0.7 ms, by page size)
  * Returns   set: 0.  add, replace: 1 stored, 0 not.  -E2BIG: larger than 1/8 of the cache; -ENOSPC (policy none);
- *           -EAGAIN: a lock was busy, or all pages were pinned or in use, for 100 ms; -ENOMEM (only for values of
- *           more than a page); -EINVAL; -EROFS
+ *           -EAGAIN: a lock was busy, or all pages were pinned or in use, for 100 ms; -ENOMEM (of this process, values
+ *           of several pages); -EUCLEAN, -ENOTRECOVERABLE (damage); -EINVAL; -EROFS
  */
 COSHM_CHECK_RESULT int coshm_cache_set(struct coshm_cache *cache, const void *key,
 				       size_t key_size_bytes, const void *value,
@@ -179,7 +180,7 @@ COSHM_CHECK_RESULT int coshm_cache_replace(struct coshm_cache *cache, const void
 					   size_t key_size_bytes, const void *value,
 					   size_t value_size_bytes, uint64_t ttl_ns);
 
-/* coshm_cache_delete - Returns 1 deleted, 0 was not there. Lock-free, KILL. */
+/* coshm_cache_delete - Returns 1 deleted, 0 was not there. Lock-free (lru: waits up to 5 ms for a list's lock), KILL. */
 COSHM_CHECK_RESULT int coshm_cache_delete(struct coshm_cache *cache, const void *key,
 					  size_t key_size_bytes);
 
@@ -195,7 +196,8 @@ COSHM_CHECK_RESULT int coshm_cache_exists(struct coshm_cache *cache, const void 
  *
  * get returns a number as decimal text.
  * Safety    MT MP FORK KILL: an incr that returned is counted; one that was killed is counted or not, never half
- * Returns   0; -EBADMSG: the key holds a value, not a number; -EAGAIN (N1); as set
+ * Returns   0; -EBADMSG: the key holds a value, not a number; -EAGAIN (N1); -ENOSPC: no room in the index near the
+ *           key; as set
  */
 COSHM_CHECK_RESULT int coshm_cache_incr(struct coshm_cache *cache, const void *key,
 					size_t key_size_bytes, int64_t delta, int64_t initial,

@@ -73,7 +73,8 @@ struct coshm__cache_shm {
 	/* Read by every get, written by flush: items of another epoch (its low 24 bits) are gone. Only up, by CAS. */
 	struct coshm__a64 epoch;
 	struct coshm__a64 epoch_swept; /* no slot names an item of an epoch before this one */
-	uint8_t padding0[128 - 80];
+	struct coshm__a64 flush_seal;  /* seal_sequence at the last flush: a hint for evictors */
+	uint8_t padding0[128 - 88];
 
 	struct coshm__a64 seal_sequence; /* order of the log: fetch_add by sealers */
 	struct coshm__a64

@@ -31,7 +31,7 @@ enum mode {
 struct survey {
 	uint32_t free, limbo, sealed, small;
 	uint64_t dead_bytes; /* of sealed pages */
-	uint32_t expired;    /* pages; UINT32_MAX: none */
+	uint32_t expired;    /* wholly expired or flushed; pages, UINT32_MAX: none */
 	uint32_t partly_expired;
 	uint32_t most_dead;
 	uint32_t most_dead_bytes;
@@ -102,7 +102,8 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 		survey->most_dead = page;
 		survey->most_dead_bytes = dead;
 	}
-	if (coshm__a64_load_relaxed(&info->expire_last_ms) <= now_ms)
+	if (coshm__a64_load_relaxed(&info->expire_last_ms) <= now_ms ||
+	    seal >> 2 < coshm__a64_load_relaxed(&cache->shm->flush_seal))
 		survey->expired = page;
 	if (coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms)
 		survey->partly_expired = page;

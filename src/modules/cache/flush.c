@@ -120,6 +120,9 @@ int coshm_cache_flush(struct coshm_cache *token)
 		/* [C14] seq_cst: a get that begins when this has returned loads the new epoch behind its slot */
 	} while (!coshm__a64_cas_seq_cst(&cache->shm->epoch, &epoch, epoch + 1));
 	COSHM__CRASH_POINT(cache_flushed);
+	/* relaxed: pages sealed before it hold only what is forgotten, so they go first. A hint: late or lost, it costs hits */
+	coshm__a64_store_relaxed(&cache->shm->flush_seal,
+				 coshm__a64_load_relaxed(&cache->shm->seal_sequence));
 	coshm__count(&op, cache->counters, COSHM__STAT_CACHE_flushes, 1);
 	coshm__op_end(&op);
 	return 0;

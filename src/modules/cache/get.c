@@ -203,24 +203,6 @@ static int is_key(const void *key, size_t key_bytes)
 	return key && key_bytes > 0 && key_bytes <= UINT16_MAX;
 }
 
-/*
- * A locked addition costs as much as a quarter of a hit. While no more threads than stripes were ever there, each stripe
- * has one writer, and a plain one does; the hit that meets the first thread beyond that may be lost from the count.
- */
-static inline void count_hit(struct coshm__op *op, struct coshm__cache *cache)
-{
-	uint32_t slot = (uint32_t)(op->thread - op->segment->threads);
-	struct coshm__a64 *hits =
-		&cache->counters->value[slot % COSHM__STAT_STRIPES][COSHM__STAT_CACHE_hits];
-
-	/* relaxed: a statistic; the mark was raised by this thread itself, or by another one for itself */
-	if (coshm__likely(coshm__a32_load_relaxed(&op->segment->header->thread_high_water) <=
-			  COSHM__STAT_STRIPES))
-		coshm__a64_store_relaxed(hits, coshm__a64_load_relaxed(hits) + 1);
-	else
-		coshm__a64_fetch_add_relaxed(hits, 1);
-}
-
 int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_bytes, void *buffer,
 		    size_t *value_size_bytes, struct coshm_cache_item *ret_item)
 {
@@ -241,7 +223,7 @@ int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_
 	if (coshm__likely(
 		    !ret_item && cache->policy == COSHM_CACHE_S3FIFO &&
 		    get_usual(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes))) {
-		count_hit(&op, cache);
+		coshm__count(&op, cache->counters, COSHM__STAT_CACHE_hits, 1);
 		coshm__op_end(&op);
 		return 1;
 	}
