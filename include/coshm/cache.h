@@ -119,10 +119,10 @@ COSHM_CHECK_RESULT int coshm_cache_get(struct coshm_cache *cache, const void *ke
 				       size_t *value_size_bytes, struct coshm_cache_item *ret_item);
 
 /*
- * coshm_cache_peek - as get, but neither counted nor told to the policy
+ * coshm_cache_peek - as get, but neither counted nor told to the policy; works on a read-only attach
  *
- * Works on a read-only attach, by a copy that is checked afterwards: -EAGAIN if it changed at each of 8 tries, and
- * -ENOMEM are possible there. So does exists.
+ * Returns   as get; on a read-only attach also -EAGAIN (the item changed eight times while it was copied) and -ENOMEM,
+ *           which exists may return there, too
  */
 COSHM_CHECK_RESULT int coshm_cache_peek(struct coshm_cache *cache, const void *key,
 					size_t key_size_bytes, void *buffer,
@@ -137,7 +137,7 @@ COSHM_CHECK_RESULT int coshm_cache_peek(struct coshm_cache *cache, const void *k
  * unpinned by another thread; in a forked child it is not the child's: unpin answers -ESTALE there. Do not hand the
  * bytes to asynchronous I/O that may outlive the process's death. Bytes are not aligned.
  * Safety    MT MP KILL (a dead member's pins are void)
- * Returns   pin: 1 hit; 0 miss; -EAGAIN all pins in use; -EBADMSG: a number, which changes in place.
+ * Returns   pin: 1 hit; 0 miss; -EAGAIN all pins in use; -EBADMSG: a number, which changes in place (use get); -EUCLEAN.
  *           unpin: 0; -ESTALE.  view_part: 0; -EINVAL no such part; -EUCLEAN
  */
 COSHM_CHECK_RESULT int coshm_cache_pin(struct coshm_cache *cache, const void *key,
@@ -166,8 +166,8 @@ COSHM_CHECK_RESULT int coshm_cache_mget(struct coshm_cache *cache,
  * Kill      before that store nothing has happened; from it on the value is there
  * Cost      one copy; when a page is full, that of moving what survives in another one (30 us to 0.7 ms, by page size)
  * Returns   set: 0.  add, replace: 1 stored, 0 not.  -E2BIG: larger than 1/8 of the cache; -ENOSPC (policy none);
- *           -EAGAIN: a lock was busy for 100 ms, or every page is pinned; -ENOMEM (of this process, values of several
- *           pages); -EUCLEAN, -ENOTRECOVERABLE (damage); -EINVAL; -EROFS
+ *           -EAGAIN: a lock was busy, or all pages were pinned or in use, for 100 ms; -ENOMEM (of this process, values
+ *           of several pages); -EUCLEAN, -ENOTRECOVERABLE (damage); -EINVAL; -EROFS
  */
 COSHM_CHECK_RESULT int coshm_cache_set(struct coshm_cache *cache, const void *key,
 				       size_t key_size_bytes, const void *value,
