@@ -111,8 +111,7 @@ static int hop(void *arg)
 			PROMISE_EQUAL(coshm_queue_enqueue(there, "x", 1, NULL, NULL), 0);
 		PROMISE_EQUAL(coshm_queue_reserve(here, COSHM_FOREVER, &task), 1);
 		/* Long enough for the other one to fall asleep. */
-		if (i % 4 == 0)
-			test_sleep_ns(MS / 4);
+		test_sleep_ns(MS / 2);
 		PROMISE_EQUAL(coshm_queue_ack(here, &task), 0);
 		if (member->index == 1)
 			PROMISE_EQUAL(coshm_queue_enqueue(there, "x", 1, NULL, NULL), 0);
