@@ -554,14 +554,41 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 
 /* --- closing ------------------------------------------------------------------------------------------------ */
 
+/*
+ * Under the process mutex: handles that are out of the table and wait for their grace period. Of several on one object
+ * only the last to be released may leave it: once the open bit is cleared, the memory may be somebody else's.
+ */
+static struct coshm__handle *closing;
+
+static int is_last(const struct coshm__handle *handle)
+{
+	const struct coshm__handle *other = closing;
+
+	while (other &&
+	       !(other->segment == handle->segment && other->entry_index == handle->entry_index &&
+		 other->entry_word == handle->entry_word))
+		other = other->local_next;
+	return !other && handles_on(handle->segment, handle->entry_index, handle->entry_word) == 0;
+}
+
+static void closing_remove(const struct coshm__handle *handle)
+{
+	struct coshm__handle **link = &closing;
+
+	while (*link && *link != handle)
+		link = &(*link)->local_next;
+	if (*link)
+		*link = handle->local_next;
+}
+
 /* After the grace period, under the process mutex: was it the process's last handle on the object? */
 static void handle_release(struct coshm__handle *handle)
 {
 	struct coshm__segment *segment = handle->segment;
 	struct coshm__op op;
 
-	if (!segment->read_only && !coshm__a32_load_relaxed(&handle->stale) &&
-	    handles_on(segment, handle->entry_index, handle->entry_word) == 0 &&
+	closing_remove(handle);
+	if (!segment->read_only && !coshm__a32_load_relaxed(&handle->stale) && is_last(handle) &&
 	    coshm__a64_load_relaxed(&coshm__process->key[segment->index]) &&
 	    coshm__op_begin_internal(&op, segment) == 0) {
 		op.handle = handle;
@@ -585,6 +612,10 @@ int coshm__object_close(void *token, uint32_t type)
 		return -EBADF;
 	coshm__process_lock();
 	handle = coshm__handle_retire((uintptr_t)token, type);
+	if (handle) {
+		handle->local_next = closing;
+		closing = handle;
+	}
 	coshm__process_unlock();
 	if (!handle)
 		return -EBADF;
@@ -620,6 +651,7 @@ void coshm__objects_inherit(struct coshm__segment *segment)
 {
 	uint64_t has_bit[COSHM__ENTRY_COUNT] = {0}; /* the word of the entry that the bit is for */
 
+	closing = NULL; /* of threads that only the parent has */
 	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
 		struct coshm__handle *handle =
 			atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);

@@ -95,8 +95,9 @@ struct coshm__handle {
 	void *object;		 /* the object's memory, size_bytes long, inside the mapping */
 	uint64_t size_bytes;
 	void *local; /* the module's process-local data, made by object_type->attach */
-	struct coshm__handle *local_next; /* list of views that are no longer in use */
-	struct coshm__a32 stale;	  /* 1 in a fork child whose object was removed meanwhile */
+	struct coshm__handle *
+		local_next; /* list of views that are no longer in use, or of handles that are being closed */
+	struct coshm__a32 stale; /* 1 in a fork child whose object was removed meanwhile */
 };
 
 /* One running operation; lives on the stack. */
