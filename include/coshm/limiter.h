@@ -6,21 +6,25 @@
  * Use something else to bound how many are inside at once (that is concurrency, not rate), and for calendar quotas
  *               ("1000 per day, reset at midnight"): this is a token bucket.
  *
- * The algorithm is GCRA, a token bucket in one word per key: burst tokens at once, then rate per second; see the bound P1.
+ * Each key has a bucket of burst tokens that fills up at rate. The bucket is one word: the time at which it is full again
+ * (GCRA). So there is nothing to sweep and nothing to repair.
  *
- * Promises      P1 In any span of T seconds a key gets at most burst + rate x T, by all processes together. Never
- *                  more; fewer by at most one part in T1 = per_ns x 256 / rate (rounding of the period per token).
+ * Promises      P1 In any span of T seconds a key gets at most burst + rate x T tokens, by all processes together, each
+ *                  counted at the moment of its decision, which lies within the call. Never more; less by at most one part
+ *                  in per_ns x 128 / rate, since the time per token is rounded up to 1/128 ns.
  *               P2 A fresh key gets exactly burst at once, from however many processes.
- *               P3 A refused try changes nothing and costs no shared write: floods do not slow the others down.
- *               P4 Every reachable state is valid: SIGKILL at any instruction loses at most the tokens being taken.
+ *               P3 A refused try changes nothing and writes nothing but its counter: floods do not slow the others down.
+ *               P4 Every reachable state is valid: SIGKILL at any instruction loses at most the tokens being taken, and
+ *                  SIGSTOP holds nobody up. No call on a key waits for a lock.
  *               P5 remaining, retry_after_ns and reset_after_ns are exact for the moment of the decision.
- *               P6 A caller with a stale clock (stopped, preempted) cannot make the limiter admit more.
+ *               P6 A caller with a stale clock (stopped, preempted) gets no more than one with a fresh clock.
  * Not promised  N1 Fairness between waiters.
- *               N2 When more keys have debt than the table holds, the one with the least debt of its bucket is
+ *               N2 When more keys have debt than the table holds, the one with the least debt of its 16 slots is
  *                  forgotten and starts full again (counter evicted_live). A key without debt needs no memory.
- *               N3 Keys are kept as a keyed 64-bit fingerprint (SipHash): two of 1e6 live keys share one with
- *                  probability 3e-8.
- * Source        GCRA: ITU-T I.371; "virtual scheduling".
+ *               N3 A key is kept as a keyed fingerprint (SipHash): two of 1e6 keys share one with a probability of 1e-7.
+ *               N4 Memory that was written over by others gives answers, not promises; and the table heals.
+ * After a kill  nothing to do. A half-made entry is finished or replaced by whoever needs its slot.
+ * Source        GCRA: ITU-T I.371; "virtual scheduling". docs/design/limiter.md
  * Example       examples/limiter-105-tries.c
  */
 #ifndef COSHM_LIMITER_H
@@ -37,22 +41,21 @@ struct coshm_limiter_config {
 	uint64_t rate;	   /* tokens ... */
 	uint64_t per_ns;   /* ... per this span; default one second */
 	uint64_t burst;	   /* tokens at once; default: rate */
-	uint64_t keys_max; /* keys with debt that the table is sized for; fixed at creation */
+	uint64_t keys_max; /* keys with debt at once; 21 bytes each; fixed; default 10000 */
 	uint64_t reserved[2];
 };
 
 struct coshm_limiter_result {
-	uint64_t limit;	    /* the burst in force */
-	uint64_t remaining; /* whole tokens left after this decision */
-	uint64_t
-		retry_after_ns; /* 0 if allowed; else when the same cost would pass if nobody else comes */
+	uint64_t limit;		 /* the burst in force */
+	uint64_t remaining;	 /* whole tokens left after this decision */
+	uint64_t retry_after_ns; /* 0 if allowed; else when this cost passes if nobody else comes */
 	uint64_t reset_after_ns; /* when the bucket is full again */
 };
 
 /*
- * Life: create, open, close.
- * Returns   as coshm_cache_create; -EINVAL also for a bucket that takes over 208 days to fill, or a rate above
- *           one token per 1/256 ns
+ * Life: create, open, close. A limiter that exists keeps its own configuration with COSHM_CREATE_OR_OPEN.
+ * Returns   as coshm_cache_create; -EINVAL also for a bucket that takes over 208 days to fill, or more than one token per
+ *           1/128 ns
  */
 COSHM_CHECK_RESULT int coshm_limiter_create(struct coshm_segment *segment, const char *name,
 					    const struct coshm_limiter_config *config,
@@ -65,10 +68,12 @@ int coshm_limiter_close(struct coshm_limiter *limiter);
  * coshm_limiter_config - the configuration in force
  * coshm_limiter_configure - change rate, per_ns and burst at run time, for all members at once
  *
- * Buckets keep their time to full; a key whose debt is larger than the new bucket is clamped to it at its next
- * decision. keys_max cannot change (-EINVAL unless 0 or equal).
- * Safety    MT MP FORK KILL: every decision uses the old or the new configuration as a whole
- * Returns   0; -EINVAL; -EAGAIN (another configure is at work for 100 ms); -EROFS
+ * Buckets keep their time to full. A key whose debt exceeds the new bucket by more than a second is cut down to it at its
+ * next decision. keys_max cannot change: 0 or the same.
+ * Safety    MT MP FORK KILL (config: on a read-only attach, too)
+ * Progress  configure: blocking, at most 100 ms behind a configurer that is stopped. A decision uses the old or the new
+ *           configuration as a whole and never waits for either.
+ * Returns   0; -EINVAL; -EAGAIN (another configurer has not finished for 100 ms); -EROFS; -EUCLEAN; -EBADF
  */
 COSHM_CHECK_RESULT int coshm_limiter_config(struct coshm_limiter *limiter,
 					    struct coshm_limiter_config *ret_config);
@@ -77,24 +82,36 @@ COSHM_CHECK_RESULT int coshm_limiter_configure(struct coshm_limiter *limiter,
 
 /*
  * coshm_limiter_try - may this key do it now? Takes the tokens if so.
+ * @key         any bytes; NULL, 0 is a key, too: one bucket for everybody
  * @cost        tokens; 0 only looks
  * @ret_result  may be NULL
  *
- * coshm_limiter_try_at is the same at a moment that the caller has read already (coshm_segment_now_ns); it must lie
- * in the past.
- * Safety    MT MP FORK KILL       Progress  lock-free; a key's first token ever may wait up to 100 ms for a lock of
- *           a stopped member and is then allowed without being charged (counter fail_open)
- * Cost      one clock read, one hash, one or two cache lines, one CAS if allowed; no system call
- * Returns   1 allowed; 0 refused; -E2BIG: cost > burst, can never pass; -EINVAL; -EROFS
+ * Safety    MT MP FORK KILL       Progress  lock-free: it starts again only if another decision on the key came first
+ * Cost      one clock read, one hash, two to four cache lines, one CAS if allowed (three for a key that was not there);
+ *           no system call
+ * Kill      tokens may be gone though the call did not return; they come back with time
+ * Returns   1 allowed; 0 refused; -E2BIG: cost > burst, can never pass; -EINVAL; -EROFS; -EUCLEAN; -EBADF
  */
 COSHM_CHECK_RESULT int coshm_limiter_try(struct coshm_limiter *limiter, const void *key,
 					 size_t key_size_bytes, uint64_t cost,
 					 struct coshm_limiter_result *ret_result);
+
+/*
+ * coshm_limiter_try_at - the same at a moment that the caller has read already (coshm_segment_now_ns)
+ * @now_ns      must lie in the past. One that does not makes the key wait; one that is older than a second, or than the
+ *              key's bucket takes to fill, may be decided for the present
+ */
 COSHM_CHECK_RESULT int coshm_limiter_try_at(struct coshm_limiter *limiter, const void *key,
 					    size_t key_size_bytes, uint64_t cost, uint64_t now_ns,
 					    struct coshm_limiter_result *ret_result);
 
-/* coshm_limiter_peek - look, take nothing; works on a read-only attach. Returns 1 if a token is there, 0 if not. */
+/*
+ * coshm_limiter_peek - what a try with cost 1 would say; takes nothing
+ *
+ * Not counted. Works on a read-only attach.
+ * Safety    MT MP FORK       Progress  wait-free: at most 8 looks
+ * Returns   1 a token is there; 0 none; -EINVAL; -EUCLEAN; -EBADF
+ */
 COSHM_CHECK_RESULT int coshm_limiter_peek(struct coshm_limiter *limiter, const void *key,
 					  size_t key_size_bytes,
 					  struct coshm_limiter_result *ret_result);
@@ -105,7 +122,9 @@ COSHM_CHECK_RESULT int coshm_limiter_peek(struct coshm_limiter *limiter, const v
  *
  * Returns at once with 0 when the wait is already known to be longer than the timeout. Tokens are taken after the
  * sleep, so nothing has to be given back if the process dies meanwhile.
- * Returns   1 taken; 0 not within the timeout; as try
+ * Safety    MT MP FORK KILL; another thread may close the handle meanwhile (-EBADF within 50 ms)
+ * Progress  blocking, at most timeout_ns
+ * Returns   1 taken; 0 not within the timeout; -EINTR: a signal handler ran while asleep; else as try
  */
 COSHM_CHECK_RESULT int coshm_limiter_wait(struct coshm_limiter *limiter, const void *key,
 					  size_t key_size_bytes, uint64_t cost, uint64_t timeout_ns,
@@ -113,12 +132,14 @@ COSHM_CHECK_RESULT int coshm_limiter_wait(struct coshm_limiter *limiter, const v
 
 /*
  * coshm_limiter_refund - give tokens back (the request failed for another reason)
- * Never fills the bucket beyond burst. Returns 0; -EINVAL; -EROFS
+ * coshm_limiter_reset - give all back: the bucket is full
+ *
+ * Never fills the bucket beyond burst.
+ * Safety    MT MP FORK KILL       Progress  lock-free
+ * Returns   0; -EINVAL; -EROFS; -EUCLEAN; -EBADF; -EAGAIN (lost against 4096 decisions on the key in a row)
  */
 COSHM_CHECK_RESULT int coshm_limiter_refund(struct coshm_limiter *limiter, const void *key,
 					    size_t key_size_bytes, uint64_t cost);
-
-/* coshm_limiter_reset - forget the key's debt: its bucket is full. Returns 0; -EROFS */
 COSHM_CHECK_RESULT int coshm_limiter_reset(struct coshm_limiter *limiter, const void *key,
 					   size_t key_size_bytes);
 

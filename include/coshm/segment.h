@@ -11,7 +11,8 @@
  *               P2 A creator killed at any instruction leaves nothing that the next one would trip over.
  *               P3 What a killed member held is free again at most 10 ms after the kernel has torn the process down
  *                  while anyone works on the segment, 100 ms when all sleep. (One operation in 5 ms, of any member,
- *                  asks the kernel who is dead and cleans up for at most 1 ms; cache reads never do.)
+ *                  asks the kernel who is dead and cleans up for at most 1 ms; cache reads never do. "No system call" in the other
+ *                  headers means: none but that.)
  *               P4 Liveness is a fact from the kernel (a file lock that lives as long as the process's memory): no
  *                  timeout, no pid; right across containers and PID namespaces. A stopped process is not dead.
  *               P5 A member that is forked, execs, exits or is killed never takes others' work with it.
