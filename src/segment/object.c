@@ -137,6 +137,12 @@ static void open_bit_clear(struct coshm__segment *segment, uint32_t index)
 	COSHM__CRASH_POINT(DIRECTORY_CLOSED_BIT);
 }
 
+/*
+ * Under the process mutex: handles that are out of the table and wait for their grace period. They count like open ones
+ * until they are released: once the open bit is cleared, the memory may be somebody else's.
+ */
+static struct coshm__handle *closing;
+
 /* How many handles of this process lead to the entry? Under the process mutex. */
 static uint32_t handles_on(const struct coshm__segment *segment, uint32_t index, uint64_t word)
 {
@@ -150,6 +156,9 @@ static uint32_t handles_on(const struct coshm__segment *segment, uint32_t index,
 		    handle->entry_index == index && handle->entry_word == word)
 			count++;
 	}
+	for (const struct coshm__handle *handle = closing; handle; handle = handle->local_next)
+		count += handle->segment == segment && handle->entry_index == index &&
+			 handle->entry_word == word;
 	return count;
 }
 
@@ -554,23 +563,6 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 
 /* --- closing ------------------------------------------------------------------------------------------------ */
 
-/*
- * Under the process mutex: handles that are out of the table and wait for their grace period. Of several on one object
- * only the last to be released may leave it: once the open bit is cleared, the memory may be somebody else's.
- */
-static struct coshm__handle *closing;
-
-static int is_last(const struct coshm__handle *handle)
-{
-	const struct coshm__handle *other = closing;
-
-	while (other &&
-	       !(other->segment == handle->segment && other->entry_index == handle->entry_index &&
-		 other->entry_word == handle->entry_word))
-		other = other->local_next;
-	return !other && handles_on(handle->segment, handle->entry_index, handle->entry_word) == 0;
-}
-
 static void closing_remove(const struct coshm__handle *handle)
 {
 	struct coshm__handle **link = &closing;
@@ -588,7 +580,8 @@ static void handle_release(struct coshm__handle *handle)
 	struct coshm__op op;
 
 	closing_remove(handle);
-	if (!segment->read_only && !coshm__a32_load_relaxed(&handle->stale) && is_last(handle) &&
+	if (!segment->read_only && !coshm__a32_load_relaxed(&handle->stale) &&
+	    handles_on(segment, handle->entry_index, handle->entry_word) == 0 &&
 	    coshm__a64_load_relaxed(&coshm__process->key[segment->index]) &&
 	    coshm__op_begin_internal(&op, segment) == 0) {
 		op.handle = handle;
