@@ -2,8 +2,10 @@
 /*
  * stats/stats.h - counters in shared memory
  *
- * stats/counters.def has a row per counter and gauge. Counters are striped by thread slot to keep writers off each other's lines;
- * stripes are added up by readers and never folded, so a death can not count anything twice.
+ * stats/counters.def has a row per counter and gauge. Counters are striped by thread slot: the first slots, which are
+ * all that most pools use, have a stripe of their own each, whose only writer is the slot's owner, so that counting takes
+ * no locked instruction; the others share. Stripes are added up by readers and never folded, so a death can not count
+ * anything twice.
  */
 #ifndef COSHM__STATS_STATS_H
 #define COSHM__STATS_STATS_H
@@ -46,8 +48,10 @@ enum coshm__stat_index_queue {
 	COSHM__STAT_QUEUE_COUNT
 };
 
-#define COSHM__STAT_STRIPES  16
-#define COSHM__STAT_ROWS_MAX 32 /* per type: one stripe is four lines */
+#define COSHM__STAT_STRIPES_OWN	   32
+#define COSHM__STAT_STRIPES_SHARED 8
+#define COSHM__STAT_STRIPES	   (COSHM__STAT_STRIPES_OWN + COSHM__STAT_STRIPES_SHARED)
+#define COSHM__STAT_ROWS_MAX	   32 /* per type: one stripe is four lines */
 
 struct coshm__counters_shm {
 	struct coshm__a64 value[COSHM__STAT_STRIPES][COSHM__STAT_ROWS_MAX];
@@ -57,14 +61,27 @@ _Static_assert(COSHM__STAT_CACHE_COUNT <= COSHM__STAT_ROWS_MAX, "rows");
 _Static_assert(COSHM__STAT_LIMITER_COUNT <= COSHM__STAT_ROWS_MAX, "rows");
 _Static_assert(COSHM__STAT_QUEUE_COUNT <= COSHM__STAT_ROWS_MAX, "rows");
 
+static inline uint32_t coshm__stat_stripe(const struct coshm__op *op)
+{
+	uint32_t slot = (uint32_t)(op->thread - op->segment->threads);
+
+	return slot < COSHM__STAT_STRIPES_OWN
+		       ? slot
+		       : COSHM__STAT_STRIPES_OWN + slot % COSHM__STAT_STRIPES_SHARED;
+}
+
 /* Adds to this thread's stripe. Gauge rows take additions of negative numbers (as two's complement), too. */
 static inline void coshm__count(struct coshm__op *op, struct coshm__counters_shm *counters,
 				uint32_t row, uint64_t add)
 {
-	uint64_t stripe = (uint64_t)(op->thread - op->segment->threads) % COSHM__STAT_STRIPES;
+	uint32_t stripe = coshm__stat_stripe(op);
+	struct coshm__a64 *value = &counters->value[stripe][row];
 
-	/* relaxed: a statistic; it orders nothing */
-	coshm__a64_fetch_add_relaxed(&counters->value[stripe][row], add);
+	/* relaxed: a statistic; it orders nothing. One writer: the slot's owner, who got the former one's sum with [T1]. */
+	if (coshm__likely(stripe < COSHM__STAT_STRIPES_OWN))
+		coshm__a64_store_relaxed(value, coshm__a64_load_relaxed(value) + add);
+	else
+		coshm__a64_fetch_add_relaxed(value, add);
 }
 
 uint64_t coshm__count_sum(const struct coshm__counters_shm *counters, uint32_t row);

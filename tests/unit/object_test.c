@@ -26,7 +26,7 @@ static int begin(void **state)
 	(void)state;
 	test_segment_name(name, "object");
 	heard_start();
-	segment = toy_segment_create(name, 4 * MIB);
+	segment = toy_segment_create(name, 8 * MIB);
 	return 0;
 }
 
@@ -228,7 +228,7 @@ static void gaps_fit_and_never_overlap(void **state)
 
 		random = random * 1103515245 + 12345;
 		slot = (random >> 8) % 40;
-		pages = 3 + (random >> 16) % 30;
+		pages = 4 + (random >> 16) % 30;
 		snprintf(each, sizeof(each), "o%u", slot);
 		if (toys[slot]) {
 			assert_int_equal(coshm_object_remove(segment, each), 0);

@@ -37,8 +37,10 @@ static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_
 		    offset + bytes > cache->page_bytes)
 			break;
 		if (coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
-					  slot, &word, item, COSHM__STAT_CACHE_evicted_flushed))
+					  slot, &word, item, COSHM__STAT_CACHE_evicted_flushed)) {
+			coshm__cache_page_dead(op, cache, page, bytes);
 			break;
+		}
 	}
 	coshm__hazard_clear(op, 2);
 }
@@ -55,25 +57,36 @@ void coshm__cache_sweep_epoch(struct coshm__op *op, struct coshm__cache *cache, 
  * Entries are counted for their epoch, so that a flush is one store for the count, too. A stripe is epoch:24 << 40 |
  * entries of that epoch:40, which may be negative: what one stripe counted may leave by another.
  */
-static void entries_add(struct coshm__cache *cache, uint64_t stripe, uint64_t epoch, uint64_t add)
+static int entries_next(uint64_t seen, uint64_t epoch, uint64_t add, uint64_t *ret_next)
 {
-	struct coshm__a64 *word = &cache->counters->value[stripe][COSHM__STAT_CACHE_entries];
-	uint64_t seen = coshm__a64_load_relaxed(word), age, next;
+	uint64_t age = (epoch - (seen >> 40)) & EPOCH_MASK;
 
-	do {
-		age = (epoch - (seen >> 40)) & EPOCH_MASK;
-		if (age > EPOCH_MASK / 2)
-			return; /* of an epoch before a flush */
-		next = (epoch & EPOCH_MASK) << 40 | ((age == 0 ? seen + add : add) & ENTRIES_MASK);
-		/* relaxed: a number that orders nothing */
-	} while (!coshm__a64_cas_relaxed(word, &seen, next));
+	*ret_next = (epoch & EPOCH_MASK) << 40 | ((age == 0 ? seen + add : add) & ENTRIES_MASK);
+	return age <= EPOCH_MASK / 2; /* else of an epoch before a flush */
+}
+
+static void entries_add_shared(struct coshm__a64 *word, uint64_t epoch, uint64_t add)
+{
+	uint64_t seen = coshm__a64_load_relaxed(word), next;
+
+	/* relaxed: a number that orders nothing */
+	while (entries_next(seen, epoch, add, &next) && !coshm__a64_cas_relaxed(word, &seen, next))
+		;
 }
 
 void coshm__cache_entries_add(struct coshm__op *op, struct coshm__cache *cache, uint64_t word1,
 			      uint64_t add)
 {
-	entries_add(cache, (uint64_t)(op->thread - op->segment->threads) % COSHM__STAT_STRIPES,
-		    word1 & EPOCH_MASK, add);
+	uint32_t stripe = coshm__stat_stripe(op);
+	struct coshm__a64 *word = &cache->counters->value[stripe][COSHM__STAT_CACHE_entries];
+	uint64_t next;
+
+	if (coshm__unlikely(stripe >= COSHM__STAT_STRIPES_OWN))
+		entries_add_shared(word, word1, add);
+	/* relaxed: as above, and this thread is the only writer but for a flush that makes an old stripe young, which is
+	 * what this does */
+	else if (entries_next(coshm__a64_load_relaxed(word), word1, add, &next))
+		coshm__a64_store_relaxed(word, next);
 }
 
 uint64_t coshm__cache_entries(const struct coshm__cache *cache)
@@ -109,7 +122,9 @@ int coshm_cache_flush(struct coshm_cache *token)
 		if (epoch - swept >= SWEEP_EVERY) {
 			coshm__cache_sweep_epoch(&op, cache, epoch);
 			for (uint32_t i = 0; i < COSHM__STAT_STRIPES; i++)
-				entries_add(cache, i, epoch, 0);
+				entries_add_shared(
+					&cache->counters->value[i][COSHM__STAT_CACHE_entries],
+					epoch, 0);
 			/* Only up, and only to an epoch that was swept for. Killed before it: done again. relaxed: the
 			 * slots were emptied by seq_cst CAS before, the epoch goes on by one after it. */
 			while (swept < epoch &&
