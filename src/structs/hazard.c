@@ -54,7 +54,7 @@ static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const u
 		/* [T2] seq_cst, pairs [T1], [T3]; what a free slot holds is a former owner's */
 		if (coshm__a32_load_seq_cst(&thread->owner) == 0)
 			continue;
-		/* [H4] seq_cst (plain loads on x86), pairs [H1], [H3], [H5], [H6], [P1], [P2] */
+		/* [H4] seq_cst (plain loads on x86), pairs [H1], [H3], [H6], [P1], [P2] */
 		for (unsigned int h = 0; h < COSHM__HAZARD_READS && (kinds & COSHM__HAZARD_READ);
 		     h++)
 			mark(pages, count, coshm__a64_load_seq_cst(&thread->read_hazard[h]), busy);

@@ -58,11 +58,13 @@ static inline void coshm__hazard_clear(struct coshm__op *op, unsigned int i)
 	coshm__a64_store_release(&op->thread->read_hazard[i], 0);
 }
 
-/* For writers: the page is being written from here on. Under the lane's lock, so that sealing sees it. */
+/*
+ * For writers: the page is being written from here on. Only with the lock held that whoever declares the page complete
+ * takes later: that lock carries it to the scan.
+ */
 static inline void coshm__hazard_write(struct coshm__op *op, unsigned int i, uint64_t page_offset)
 {
-	coshm__a64_store_seq_cst(&op->thread->write_hazard[i],
-				 page_offset); /* [H5] seq_cst, pairs [H4] */
+	coshm__a64_store_relaxed(&op->thread->write_hazard[i], page_offset);
 }
 
 static inline void coshm__hazard_write_clear(struct coshm__op *op, unsigned int i)

@@ -23,7 +23,7 @@
 #include "modules/cache/cache.h"
 #include "support/procs.h"
 
-enum { KEYS = 400, STEPS = 60000, VALUE_MAX = 40000 };
+enum { KEYS = 400, STEPS = 60000, VALUE_MAX = 80000 /* two pages and a bit */ };
 
 static struct coshm_segment *segment;
 static struct coshm_cache *cache;
@@ -38,8 +38,8 @@ struct plan {
 
 static int make(uint32_t policy)
 {
-	struct coshm_segment_config memory = {.size_bytes = 2 << 20, .member_count_max = 16};
-	struct coshm_cache_config config = {.size_bytes = 512 << 10, .policy = policy, .lanes = 1};
+	struct coshm_segment_config memory = {.size_bytes = 3 << 20, .member_count_max = 16};
+	struct coshm_cache_config config = {.size_bytes = 1 << 20, .policy = policy, .lanes = 1};
 
 	static unsigned int count;
 

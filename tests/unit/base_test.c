@@ -10,6 +10,7 @@
 #include "base/futex.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/tags.h"
 #include "segment/segment.h"
 #include "support/procs.h"
 
@@ -48,6 +49,25 @@ static void hashes_depend_on_their_secret(void **state)
 	assert_true(coshm__hash_place(1, "key", 3) == coshm__hash_place(1, "key", 3));
 	assert_true(coshm__hash_fingerprint(one, "key", 3) !=
 		    coshm__hash_fingerprint(other, "key", 3));
+}
+
+/* Tags with the upper bit, all bits, none: what comes in the way of signed comparisons and of saturation. */
+static void tags_are_found_whatever_their_bits_and_what_lies_below_them(void **state)
+{
+	static const uint16_t tags[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff, 0x1234};
+	_Alignas(64) struct coshm__a64 line[8];
+
+	(void)state;
+	for (unsigned int t = 0; t < 8; t++)
+		for (uint32_t where = 0; where < 256; where++) {
+			for (unsigned int i = 0; i < 8; i++) {
+				uint64_t tag = where >> i & 1 ? tags[t] : tags[(t + 1 + i % 7) % 8];
+				uint64_t below = i % 2 ? UINT64_C(0xffffffffffff) : where;
+
+				coshm__a64_store_relaxed(&line[i], tag << 48 | below);
+			}
+			assert_int_equal(coshm__tags_match(line, tags[t]), where);
+		}
 }
 
 struct heard {
@@ -174,6 +194,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(siphash_gives_the_published_vectors),
+		cmocka_unit_test(tags_are_found_whatever_their_bits_and_what_lies_below_them),
 		cmocka_unit_test(hashes_depend_on_their_secret),
 		cmocka_unit_test(log_is_silent_without_a_callback_and_keeps_to_its_level),
 		cmocka_unit_test(strerror_has_a_sentence_for_each_sign_and_any_number),

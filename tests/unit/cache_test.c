@@ -459,6 +459,28 @@ static void keys_of_any_length_work(void **state)
 	free(key);
 }
 
+static void incr_of_a_new_key_makes_room_in_a_full_index(void **state)
+{
+	/* Far more keys than the index has slots for: items were announced larger than they are. */
+	for (uint32_t policy = COSHM_CACHE_S3FIFO; policy <= COSHM_CACHE_LRU; policy++) {
+		struct coshm_cache_config config = {
+			.size_bytes = MIB, .policy = policy, .average_item_bytes = 4096};
+		struct coshm_cache *cache =
+			make(state, policy == COSHM_CACHE_LRU ? "lru" : "s3fifo", &config);
+		char key[32];
+		int64_t value;
+
+		for (int i = 0; i < 20000; i++) {
+			snprintf(key, sizeof(key), "key %d", i);
+			value = 0;
+			assert_int_equal(coshm_cache_incr(cache, key, strlen(key), 1, 0, 0, &value),
+					 0);
+			assert_int_equal(value, 1);
+			assert_int_equal(coshm_cache_exists(cache, key, strlen(key)), 1);
+		}
+	}
+}
+
 static void policy_none_is_full_at_last_and_loses_nothing(void **state)
 {
 	struct coshm_cache_config config = {.size_bytes = MIB, .policy = COSHM_CACHE_NONE};
@@ -895,6 +917,7 @@ int main(void)
 		TEST(number_in_use_stays),
 		TEST(any_size_up_to_an_eighth_can_be_stored_for_ever),
 		TEST(keys_of_any_length_work),
+		TEST(incr_of_a_new_key_makes_room_in_a_full_index),
 		TEST(policy_none_is_full_at_last_and_loses_nothing),
 		TEST(ten_keys_overwritten_for_ever_fit),
 		TEST(lanes_never_take_the_room_of_items),

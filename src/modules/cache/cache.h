@@ -13,6 +13,7 @@
 #define COSHM__MODULES_CACHE_CACHE_H
 
 #include "base/hash.h"
+#include "base/tags.h"
 #include "modules/cache/cache_shm.h"
 #include "segment/member.h"
 #include "segment/object.h"
@@ -50,8 +51,8 @@ struct coshm__cache {
 	uint64_t average_item_bytes;
 	uint32_t policy;
 	uint32_t lane_count;
-	uint32_t lane_total; /* and a spare one, used when the others are busy */
-	uint32_t stripe_count;
+	uint32_t lane_total;   /* and a spare one, used when the others are busy */
+	uint32_t stripe_count; /* a power of two */
 	uint32_t page_bytes;
 	uint32_t page_count;
 	uint32_t node_count;
@@ -181,6 +182,22 @@ static inline uint64_t coshm__cache_item_version(uint64_t word0, uint32_t versio
 	return (word0 >> 42) << 32 | version_low;
 }
 
+/*
+ * The epoch for an item that is to be published. To be asked between the look at its slot and the CAS of it: if the item
+ * were of an older epoch than what it replaces, or than what was there and gone meanwhile, a flush in between would take
+ * away a value that was stored after that flush. A flush from now on may or may not see the item; both orders are right.
+ */
+static inline uint64_t coshm__cache_epoch(const struct coshm__cache *cache)
+{
+	/* relaxed: behind the acquire load of the slot, so not older than what is replaced */
+	return coshm__a64_load_relaxed(&cache->shm->epoch);
+}
+
+static inline uint64_t coshm__cache_item_word1(uint64_t expire_ms, uint64_t epoch)
+{
+	return expire_ms << 24 | (epoch & 0xffffff);
+}
+
 /* Expired or flushed? */
 static inline int coshm__cache_item_gone(const struct coshm__cache *cache, uint64_t word1,
 					 uint64_t now_ms, int *ret_expired)
@@ -188,8 +205,7 @@ static inline int coshm__cache_item_gone(const struct coshm__cache *cache, uint6
 	uint64_t expire_ms = word1 >> 24;
 
 	*ret_expired = expire_ms != 0 && now_ms >= expire_ms;
-	/* relaxed: behind the acquire load of the slot, so not older than the epoch that the item was made in */
-	return *ret_expired || ((word1 ^ coshm__a64_load_relaxed(&cache->shm->epoch)) & 0xffffff);
+	return *ret_expired || ((word1 ^ coshm__cache_epoch(cache)) & 0xffffff);
 }
 
 /* --- page.c ------------------------------------------------------------------------------------------------- */
@@ -277,7 +293,26 @@ static inline uint64_t coshm__cache_home(const struct coshm__cache *cache, uint6
 static inline struct coshm__cache_stripe_shm *coshm__cache_stripe(const struct coshm__cache *cache,
 								  uint64_t home)
 {
-	return &cache->stripes[home % cache->stripe_count];
+	return &cache->stripes[home & (cache->stripe_count - 1)];
+}
+
+/*
+ * The slots of a bucket that may be the hash's: bit i + 1 for slot i, as the words of the line. Empty slots have tag 0.
+ */
+static inline uint32_t coshm__cache_bucket_match(const struct coshm__cache_bucket_shm *bucket,
+						 uint64_t hash)
+{
+	return coshm__tags_match(&bucket->meta, (uint16_t)hash) & ~1u;
+}
+
+/* Takes the next slot out of what coshm__cache_bucket_match found. */
+static inline struct coshm__a64 *coshm__cache_match_next(struct coshm__cache_bucket_shm *bucket,
+							 uint32_t *match)
+{
+	struct coshm__a64 *slot = &bucket->slot[__builtin_ctz(*match) - 1];
+
+	*match &= *match - 1;
+	return slot;
 }
 
 static inline uint32_t coshm__cache_slot_index(const struct coshm__cache *cache,
@@ -295,8 +330,20 @@ static inline struct coshm__a64 *coshm__cache_slot_at(const struct coshm__cache 
 	return &cache->buckets[index / 8].slot[index % 8 - 1];
 }
 
-/* How many buckets beyond the home one may have its keys, and which is the @distance-th of a hash. */
-uint32_t coshm__cache_distance(const struct coshm__cache *cache, uint64_t home);
+#define COSHM__CACHE_SPILL_MASK UINT64_C(0xff)
+
+/*
+ * How many buckets beyond the home one may have its keys. [C3] acquire, pairs [C4]: an insert raises the distance before
+ * it publishes, so who loads an older one has begun before that insert was done, and may miss it.
+ */
+static inline uint32_t coshm__cache_distance(const struct coshm__cache *cache, uint64_t home)
+{
+	uint64_t meta = coshm__a64_load_acquire(&cache->buckets[home].meta);
+
+	return meta & COSHM__CACHE_SPILL_MASK ? (uint32_t)(meta >> 8) & 7 : 0;
+}
+
+/* The @distance-th of the buckets that a hash names. */
 uint64_t coshm__cache_probe(const struct coshm__cache *cache, uint64_t hash, uint32_t distance);
 
 /*
@@ -319,7 +366,8 @@ int coshm__cache_find_location(const struct coshm__cache *cache, uint64_t hash, 
 
 /*
  * Puts a slot word into an empty slot; the caller holds the stripe and knows that the key is not there. @before is
- * called with the slot's index before each try. 0, or -ENOSPC: no place within reach.
+ * called with the slot's index before each try. If there is no place within reach, a neighbour is pushed out, by way of
+ * read hazard 2. 0, or -ENOSPC: policy none, or all neighbours change all the time.
  */
 int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
 			uint64_t word, void (*before)(void *context, uint32_t slot_index),
@@ -358,8 +406,8 @@ int coshm__cache_keep_leader(struct coshm__op *op, const struct coshm__cache *ca
 			     const unsigned char *item, uint64_t word0);
 
 /*
- * Pushes an item out of its slot, whose word is *word; the caller keeps its page. Uses read hazard 1. 1; 0: *word is
- * not what the slot names any more.
+ * Pushes an item out of its slot, whose word is *word; the caller keeps its page, and counts its bytes as dead. Uses
+ * read hazard 1. 1; 0: *word is not what the slot names any more.
  */
 int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
 			  struct coshm__a64 *slot, uint64_t *word, const unsigned char *item,

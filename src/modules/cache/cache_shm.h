@@ -121,7 +121,7 @@ struct coshm__cache_page_shm {
 #define COSHM__CACHE_BUCKET_SLOTS 7
 
 struct coshm__cache_bucket_shm {
-	struct coshm__a64 meta;
+	_Alignas(64) struct coshm__a64 meta;
 	struct coshm__a64 slot[COSHM__CACHE_BUCKET_SLOTS];
 };
 

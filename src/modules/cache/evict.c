@@ -163,6 +163,7 @@ struct walk {
 	uint32_t wanted_pages;
 	uint32_t chunks; /* pages of large values that were given back */
 	uint64_t moved_bytes, now_ms, ghost_bytes;
+	uint32_t dead_bytes; /* counted at the end, in case that the page stays */
 };
 
 struct walked_item {
@@ -221,7 +222,7 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 	if (moved) {
 		coshm__cache_reserve_done(op);
 		walk->moved_bytes += item->bytes;
-		coshm__cache_page_dead(op, cache, walk->page, item->bytes);
+		walk->dead_bytes += item->bytes;
 	} else {
 		coshm__cache_reserve_undo(op, cache, &space);
 	}
@@ -245,6 +246,7 @@ static void drop(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 
 	if (!coshm__cache_push_out(op, cache, item->hash, place->slot, &word, item->at, counter))
 		return;
+	walk->dead_bytes += item->bytes;
 	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE &&
 	    coshm__cache_large_read(cache, item->at + COSHM__CACHE_LARGE_AT, item->word0, &large)) {
 		walk->chunks += large.page_count;
@@ -354,6 +356,7 @@ static int walk_page(struct coshm__op *op, struct coshm__cache *cache, struct wa
 				error = 1;
 		}
 	}
+	coshm__cache_page_dead(op, cache, walk->page, walk->dead_bytes);
 	if (walk->ghost_bytes)
 		coshm__a64_fetch_add_relaxed(&cache->shm->ghost_bytes, walk->ghost_bytes);
 	coshm__count(op, cache->counters, COSHM__STAT_CACHE_relocated, walk->moved_bytes);

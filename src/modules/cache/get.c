@@ -99,70 +99,65 @@ static inline int same_bytes(const unsigned char *a, const unsigned char *b, siz
 }
 
 /*
- * The usual hit, in as few instructions as possible: a plain value that never expires, in its key's home bucket, into a
- * buffer that is large enough. While an item's line is on its way the CPU works on what comes behind, as far as it can
- * see; a hit that is short lets it see the next one. 1: done; 0: nothing was done, take the long way.
- *
- * Rules H1 and H2 of the hazards as in index.c.
+ * The usual hit, in as few instructions as possible: a plain value in its key's home bucket, into a buffer that is large
+ * enough. While an item's line is on its way the CPU works on what comes behind, as far as it can see; a hit that is short
+ * lets it see the next one. Rules H1 and H2 of the hazards as in index.c.
+ * 1 hit; 0 miss: no slot has the tag; -1: nothing was done, take the long way
  */
 static inline int get_usual(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
 			    const unsigned char *key, size_t key_bytes, unsigned char *buffer,
 			    size_t *size_bytes)
 {
-	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
-	/* What word0 has between the length and the version: the key's length and no flag. */
-	const uint64_t kind = (uint64_t)key_bytes << 20;
+	uint64_t home = coshm__cache_home(cache, hash), word, word0, word1, end;
+	struct coshm__cache_bucket_shm *bucket = &cache->buckets[home];
+	uint32_t distance = coshm__cache_distance(cache, home); /* before the tags */
+	uint32_t match = coshm__cache_bucket_match(bucket, hash), page, offset, size;
 	const unsigned char *item;
-	uint64_t word, word0, word1;
-	uint32_t page, end;
-	size_t size;
+	struct coshm__a64 *slot;
 
-	for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
-		/* relaxed: loaded again below */
-		word = coshm__a64_load_relaxed(&bucket->slot[i]);
-		if (word >> 48 != (hash & 0xffff))
-			continue;
-		page = coshm__cache_slot_page(word);
-		/* An empty slot looks like one of tag 0. */
-		if (coshm__unlikely(!word || page >= cache->page_count))
-			return 0;
-		item = coshm__cache_page(cache, page) + coshm__cache_slot_offset(word);
-		__builtin_prefetch(item + 64);
-		__builtin_prefetch(item + 128);
-		COSHM__CRASH_POINT(cache_slot_loaded);
-		coshm__hazard_protect(op, 0, coshm__cache_page_offset(cache, page));
-		COSHM__CRASH_POINT(cache_read_announced);
-		/* relaxed: the page's generation, as in is_key() of index.c */
-		if (coshm__unlikely(
-			    !coshm__cache_same(coshm__hazard_recheck_load(op, &bucket->slot[i]),
-					       word) ||
-			    ((coshm__a64_load_relaxed(&cache->words[page]) ^ word) & 0x7f) != 0 ||
-			    coshm__cache_slot_offset(word) + 24 > cache->page_bytes))
-			return 0;
-		memcpy(&word0, item, 8);
-		memcpy(&word1, item + 8, 8);
-		size = coshm__cache_item_inline(word0);
-		end = coshm__cache_slot_offset(word) + cache->head_bytes + (uint32_t)key_bytes +
-		      (uint32_t)size;
-		/* relaxed: the epoch, as in coshm__cache_item_gone(); with no expiry above it */
-		if (coshm__unlikely(
-			    (word0 & UINT64_C(0x3fffff00000)) != kind ||
-			    word1 != (coshm__a64_load_relaxed(&cache->shm->epoch) & 0xffffff) ||
+	if (!match)
+		return distance ? -1 : 0;
+	slot = coshm__cache_match_next(bucket, &match);
+	/* relaxed: loaded again below */
+	word = coshm__a64_load_relaxed(slot);
+	page = coshm__cache_slot_page(word);
+	offset = coshm__cache_slot_offset(word);
+	/* An empty slot looks like one of tag 0. */
+	if (coshm__unlikely(!word || page >= cache->page_count ||
+			    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes))
+		return -1;
+	item = coshm__cache_page(cache, page) + offset;
+	__builtin_prefetch(item + 64);
+	__builtin_prefetch(item + 128);
+	COSHM__CRASH_POINT(cache_slot_loaded);
+	coshm__hazard_protect(op, 0, coshm__cache_page_offset(cache, page));
+	COSHM__CRASH_POINT(cache_read_announced);
+	/* relaxed: the page's generation, as in is_key() of index.c */
+	if (coshm__unlikely(!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word) ||
+			    ((coshm__a64_load_relaxed(&cache->words[page]) ^ word) & 0x7f) != 0))
+		return -1;
+	memcpy(&word0, item, 8);
+	memcpy(&word1, item + 8, 8);
+	size = coshm__cache_item_inline(word0);
+	end = offset + cache->head_bytes + key_bytes + size;
+	/* What word0 has between the length and the version: the key's length and no flag. relaxed: the epoch, as in
+	 * coshm__cache_item_gone() */
+	if (coshm__unlikely((word0 & UINT64_C(0x3fffff00000)) != (uint64_t)key_bytes << 20 ||
+			    ((word1 ^ coshm__a64_load_relaxed(&cache->shm->epoch)) & 0xffffff) !=
+				    0 ||
 			    end > cache->page_bytes || size > *size_bytes ||
 			    !same_bytes(item + cache->head_bytes, key, key_bytes)))
-			return 0;
-		if (coshm__likely(size > 0)) /* else buffer may be NULL */
-			memcpy(buffer, item + cache->head_bytes + key_bytes, size);
-		*size_bytes = size;
-		if (coshm__unlikely((word & COSHM__CACHE_FREQUENCY_MASK) !=
-				    COSHM__CACHE_FREQUENCY_MASK))
-			/* relaxed: as in coshm__cache_touch() */
-			coshm__a64_cas_relaxed(&bucket->slot[i], &word,
-					       word + COSHM__CACHE_FREQUENCY_ONE);
-		coshm__hazard_clear(op, 0);
-		return 1;
-	}
-	return 0;
+		return -1;
+	if (word1 >> 24 && word1 >> 24 <= coshm__cache_now_ms(coshm__now_coarse_ns(op->segment)))
+		return -1;
+	if (coshm__likely(size > 0)) /* else buffer may be NULL */
+		memcpy(buffer, item + cache->head_bytes + key_bytes, size);
+	*size_bytes = size;
+	if (coshm__unlikely((word & COSHM__CACHE_FREQUENCY_MASK) != COSHM__CACHE_FREQUENCY_MASK))
+		/* relaxed: as in coshm__cache_touch() */
+		coshm__a64_cas_relaxed(slot, &word, word + COSHM__CACHE_FREQUENCY_ONE);
+	coshm__hazard_clear(op, 0);
+	return 1;
 }
 
 /* @counts: hits and misses are added here; NULL: a peek */
@@ -219,19 +214,19 @@ int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_
 		return result;
 	cache = op.handle->local;
 	hash = coshm__cache_hash(cache, key, key_size_bytes);
-	__builtin_prefetch(&cache->buckets[coshm__cache_home(cache, hash)]);
-	if (coshm__likely(
-		    !ret_item && cache->policy == COSHM_CACHE_S3FIFO &&
-		    get_usual(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes))) {
-		coshm__count(&op, cache->counters, COSHM__STAT_CACHE_hits, 1);
-		coshm__op_end(&op);
-		return 1;
+	result = -1;
+	if (coshm__likely(!ret_item && cache->policy == COSHM_CACHE_S3FIFO))
+		result = get_usual(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes);
+	if (coshm__likely(result >= 0)) {
+		coshm__count(&op, cache->counters,
+			     result ? COSHM__STAT_CACHE_hits : COSHM__STAT_CACHE_misses, 1);
+	} else {
+		/* P1: no tick, which may have to ask the kernel. */
+		now_ns = coshm__now_coarse_ns(op.segment);
+		result = look_up(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes,
+				 ret_item, now_ns, counts);
+		add_counts(&op, cache, counts);
 	}
-	/* P1: no tick, which may have to ask the kernel. */
-	now_ns = coshm__now_coarse_ns(op.segment);
-	result = look_up(&op, cache, hash, key, key_size_bytes, buffer, value_size_bytes, ret_item,
-			 now_ns, counts);
-	add_counts(&op, cache, counts);
 	coshm__op_end(&op);
 	return result;
 }

@@ -12,8 +12,6 @@
 
 #define PROBES		8
 #define TRIES_MAX	1000 /* of one slot that changes under the reader */
-#define SPILL_MASK	UINT64_C(0xff)
-#define DISTANCE(m)	((uint32_t)((m) >> 8) & 7)
 #define GHOST_COUNT	3
 #define GHOST_BITS	17
 #define GHOST_SHIFT	11
@@ -41,27 +39,16 @@ uint64_t coshm__cache_probe(const struct coshm__cache *cache, uint64_t hash, uin
 	return bucket;
 }
 
-/*
- * How many buckets to look at. [C3] acquire, pairs [C4]: an insert raises the distance before it publishes, so who
- * loads an older one has begun before that insert was done, and may miss it.
- */
-uint32_t coshm__cache_distance(const struct coshm__cache *cache, uint64_t home)
-{
-	uint64_t meta = coshm__a64_load_acquire(&cache->buckets[home].meta);
-
-	return meta & SPILL_MASK ? DISTANCE(meta) : 0;
-}
-
 static void spill_more(struct coshm__cache *cache, uint64_t home, uint32_t distance)
 {
 	uint64_t meta = coshm__a64_load_relaxed(&cache->buckets[home].meta);
 	uint64_t next;
 
 	do {
-		next = meta & SPILL_MASK ? meta : meta & ~(UINT64_C(7) << 8);
-		if ((next & SPILL_MASK) != SPILL_MASK)
+		next = meta & COSHM__CACHE_SPILL_MASK ? meta : meta & ~(UINT64_C(7) << 8);
+		if ((next & COSHM__CACHE_SPILL_MASK) != COSHM__CACHE_SPILL_MASK)
 			next++;
-		if (DISTANCE(next) < distance)
+		if (((uint32_t)(next >> 8) & 7) < distance)
 			next = (next & ~(UINT64_C(7) << 8)) | (uint64_t)distance << 8;
 		/* [C4] release, pairs [C3] */
 	} while (!coshm__a64_cas_release(&cache->buckets[home].meta, &meta, next));
@@ -73,7 +60,8 @@ static void spill_less(struct coshm__cache *cache, uint64_t home)
 	uint64_t meta = coshm__a64_load_relaxed(&cache->buckets[home].meta);
 
 	/* relaxed: seen early or late, it only decides whether one more bucket is looked at; I7 holds either way */
-	while ((meta & SPILL_MASK) != 0 && (meta & SPILL_MASK) != SPILL_MASK &&
+	while ((meta & COSHM__CACHE_SPILL_MASK) != 0 &&
+	       (meta & COSHM__CACHE_SPILL_MASK) != COSHM__CACHE_SPILL_MASK &&
 	       !coshm__a64_cas_relaxed(&cache->buckets[home].meta, &meta, meta - 1))
 		;
 }
@@ -179,19 +167,17 @@ int coshm__cache_find(struct coshm__op *op, const struct coshm__cache *cache, ui
 		      const void *key, size_t key_bytes, struct coshm__cache_place *ret_place)
 {
 	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = 0;
-	uint64_t tag = hash & 0xffff;
 	uint32_t distance = coshm__cache_distance(cache, home);
 
 	ret_place->home = home;
 	for (uint32_t d = 0;; d++) {
-		const struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
+		struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
+		uint32_t match = coshm__cache_bucket_match(b, hash);
 
 		ret_place->distance = d;
-		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++)
-			/* relaxed: what it names is read only after keep() has loaded it again */
-			if (coshm__a64_load_relaxed(&b->slot[i]) >> 48 == tag &&
-			    coshm__likely(try_slot(op, cache, hash, key, key_bytes, &b->slot[i],
-						   ret_place)))
+		while (match)
+			if (coshm__likely(try_slot(op, cache, hash, key, key_bytes,
+						   coshm__cache_match_next(b, &match), ret_place)))
 				return 1;
 		if (coshm__likely(d >= distance))
 			break;
@@ -229,9 +215,10 @@ int coshm__cache_find_location(const struct coshm__cache *cache, uint64_t hash, 
 	return 0;
 }
 
-int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
-			uint64_t word, void (*before)(void *context, uint32_t slot_index),
-			void *context)
+/* 0, or -ENOSPC: no place within reach */
+static int insert_once(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+		       uint64_t word, void (*before)(void *context, uint32_t slot_index),
+		       void *context)
 {
 	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
 	uint64_t word1;
@@ -339,16 +326,21 @@ int coshm__cache_ghost_has(const struct coshm__cache *cache, uint64_t hash)
 	return 0;
 }
 
+/* The pages of a large value, whose head no slot names any more. */
+static void pages_retire(struct coshm__cache *cache, const unsigned char *item, uint64_t word0)
+{
+	struct coshm__cache_large large;
+
+	if (coshm__unlikely(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE) &&
+	    coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
+		coshm__cache_large_retire(cache, &large);
+}
+
 void coshm__cache_item_dropped(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
 			       const unsigned char *item, uint64_t word0)
 {
 	coshm__cache_page_dead(op, cache, page, coshm__cache_item_bytes(cache, word0));
-	if (coshm__unlikely(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE)) {
-		struct coshm__cache_large large;
-
-		if (coshm__cache_large_read(cache, item + COSHM__CACHE_LARGE_AT, word0, &large))
-			coshm__cache_large_retire(cache, &large);
-	}
+	pages_retire(cache, item, word0);
 }
 
 int coshm__cache_keep_leader(struct coshm__op *op, const struct coshm__cache *cache,
@@ -394,9 +386,63 @@ int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint
 		coshm__count(op, cache->counters, counter, 1);
 		coshm__count(op, cache->counters, COSHM__STAT_CACHE_evicted,
 			     coshm__cache_item_bytes(cache, word0));
-		coshm__cache_item_dropped(op, cache, coshm__cache_slot_page(named), item, word0);
+		pages_retire(cache, item, word0);
 	}
 	if (coshm__unlikely(coshm__cache_item_flags(word0) & COSHM__CACHE_ITEM_LARGE))
 		coshm__hazard_clear(op, 1);
 	return done;
+}
+
+/* The index has no slot left near this key: pushes the least used neighbour out. 1, or 0: none could be. */
+static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash)
+{
+	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
+	int done = 0;
+
+	for (int tries = 0; tries < 8 && !done; tries++) {
+		struct coshm__a64 *slot = &bucket->slot[0];
+		uint32_t page, offset, bytes;
+		uint64_t word, word0;
+		unsigned char *item;
+
+		for (uint32_t i = 1; i < COSHM__CACHE_BUCKET_SLOTS; i++)
+			if (coshm__cache_slot_frequency(coshm__a64_load_relaxed(&bucket->slot[i])) <
+			    coshm__cache_slot_frequency(coshm__a64_load_relaxed(slot)))
+				slot = &bucket->slot[i];
+		word = coshm__a64_load_relaxed(slot);
+		page = coshm__cache_slot_page(word);
+		offset = coshm__cache_slot_offset(word);
+		done = word == 0;
+		if (done || page >= cache->page_count ||
+		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
+			break;
+		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
+		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
+			continue;
+		item = coshm__cache_page(cache, page) + offset;
+		memcpy(&word0, item, 8);
+		bytes = coshm__cache_item_bytes(cache, word0);
+		if (bytes == 0 || offset + bytes > cache->page_bytes)
+			break;
+		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
+					     slot, &word, item, COSHM__STAT_CACHE_evicted_index);
+		if (done)
+			coshm__cache_page_dead(op, cache, page, bytes);
+	}
+	coshm__hazard_clear(op, 2);
+	return done;
+}
+
+int coshm__cache_insert(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			uint64_t word, void (*before)(void *context, uint32_t slot_index),
+			void *context)
+{
+	int error = insert_once(op, cache, hash, word, before, context);
+
+	for (int tries = 0; coshm__unlikely(error == -ENOSPC) && tries < 16; tries++) {
+		if (cache->policy == COSHM_CACHE_NONE || !evict_neighbour(op, cache, hash))
+			break;
+		error = insert_once(op, cache, hash, word, before, context);
+	}
+	return error;
 }

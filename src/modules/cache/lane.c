@@ -136,8 +136,8 @@ int coshm__cache_reserve(struct coshm__op *op, struct coshm__cache *cache,
 			 const struct coshm__cache_request *request, uint64_t timeout_ns,
 			 struct coshm__cache_space *ret_space)
 {
-	uint32_t first = (uint32_t)(op->thread - op->segment->threads) % cache->lane_count;
-	uint32_t lane = first;
+	uint32_t slot = (uint32_t)(op->thread - op->segment->threads);
+	uint32_t first = slot < cache->lane_count ? slot : slot % cache->lane_count, lane = first;
 	int error;
 
 	for (uint32_t i = 0; i < cache->lane_count; i++) {

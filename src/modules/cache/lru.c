@@ -233,16 +233,21 @@ static int push_out(struct coshm__op *op, struct coshm__cache *cache,
 	for (int tries = 0; tries < 1000; tries++) {
 		uint64_t word, word0;
 		unsigned char *item = item_of(op, cache, node, slot, &word);
+		uint32_t page;
 		int done;
 
 		if (!item)
 			break;
 		memcpy(&word0, item, 8);
+		page = coshm__cache_slot_page(word); /* push_out changes the word */
 		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
 					     slot, &word, item, counter);
-		if (done)
-			*bytes += coshm__cache_item_bytes(cache, word0) +
-				  large_bytes(cache, item, word0);
+		if (done) {
+			uint32_t item_bytes = coshm__cache_item_bytes(cache, word0);
+
+			coshm__cache_page_dead(op, cache, page, item_bytes);
+			*bytes += item_bytes + large_bytes(cache, item, word0);
+		}
 		coshm__hazard_clear(op, 2);
 		if (done)
 			break;

@@ -59,15 +59,17 @@ static int reserve_number(struct coshm__op *op, struct coshm__cache *cache,
 
 	if (error)
 		return error;
-	/* relaxed: as in set.c; nothing of a later epoch is ever replaced, because that is added to */
-	increment->word1 = increment->expire_ms << 24 |
-			   (coshm__a64_load_relaxed(&cache->shm->epoch) & 0xffffff);
-	memcpy(item + 8, &increment->word1, 8);
 	memcpy(item + 16, &increment->space.version_low, 4);
 	memcpy(item + cache->head_bytes, increment->key, increment->key_bytes);
 	memcpy(item + coshm__cache_item_body(cache, word0), &number, 8);
 	increment->reserved = 1;
 	return 0;
+}
+
+static void stamp(const struct coshm__cache *cache, struct increment *increment)
+{
+	increment->word1 = coshm__cache_item_word1(increment->expire_ms, coshm__cache_epoch(cache));
+	memcpy(increment->space.item + 8, &increment->word1, 8);
 }
 
 struct aim {
@@ -95,6 +97,7 @@ static int insert_number(struct coshm__op *op, struct coshm__cache *cache,
 	struct aim aim = {cache, UINT32_MAX};
 	int error;
 
+	stamp(cache, increment);
 	if (cache->policy == COSHM_CACHE_LRU) {
 		aim.node = coshm__cache_lru_take(op, cache, list);
 		if (aim.node == UINT32_MAX)
@@ -154,6 +157,7 @@ static int increment_locked(struct coshm__op *op, struct coshm__cache *cache,
 		next = coshm__cache_slot(increment->hash, coshm__cache_slot_class(word),
 					 increment->space.page, increment->space.offset,
 					 increment->space.page_word);
+		stamp(cache, increment);
 		if (cache->policy == COSHM_CACHE_LRU) {
 			uint32_t node = coshm__cache_item_node(cache, place.item);
 

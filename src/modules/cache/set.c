@@ -70,17 +70,9 @@ static void write_item(struct coshm__cache *cache, struct store *store)
 		       store->value_bytes);
 }
 
-/*
- * The epoch, and what lies beside it. To be called between the look at the slot and its CAS: if the item were of an epoch
- * before the one of what it replaces, a flush in between would take the later value away.
- */
-static void stamp(const struct coshm__cache *cache, struct store *store)
+static void stamp(struct store *store, uint64_t epoch)
 {
-	/* relaxed: behind the load of the slot, so not older than what is replaced. A flush from now on may or may not
-	 * see this item; both orders are right. */
-	uint64_t epoch = coshm__a64_load_relaxed(&cache->shm->epoch);
-
-	store->word1 = store->expire_ms << 24 | (epoch & 0xffffff);
+	store->word1 = coshm__cache_item_word1(store->expire_ms, epoch);
 	memcpy(store->space.item + 8, &store->word1, 8);
 }
 
@@ -112,52 +104,18 @@ static void before_insert(void *context, uint32_t slot_index)
 	aim(c->cache, c->store, slot_index);
 }
 
-/* The index has no slot left near this key: pushes the least used neighbour out. 1, or 0: none could be. */
-static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash)
-{
-	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
-
-	int done = 0;
-
-	for (int tries = 0; tries < 8 && !done; tries++) {
-		struct coshm__a64 *slot = &bucket->slot[0];
-		uint64_t word, word0;
-		unsigned char *item;
-		uint32_t offset, bytes;
-
-		for (uint32_t i = 1; i < COSHM__CACHE_BUCKET_SLOTS; i++)
-			if (coshm__cache_slot_frequency(coshm__a64_load_relaxed(&bucket->slot[i])) <
-			    coshm__cache_slot_frequency(coshm__a64_load_relaxed(slot)))
-				slot = &bucket->slot[i];
-		word = coshm__a64_load_relaxed(slot);
-		offset = coshm__cache_slot_offset(word);
-		done = word == 0;
-		if (done || coshm__cache_slot_page(word) >= cache->page_count ||
-		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			break;
-		coshm__hazard_protect(
-			op, 2, coshm__cache_page_offset(cache, coshm__cache_slot_page(word)));
-		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
-			continue;
-		item = coshm__cache_page(cache, coshm__cache_slot_page(word)) + offset;
-		memcpy(&word0, item, 8);
-		bytes = coshm__cache_item_bytes(cache, word0);
-		if (bytes == 0 || offset + bytes > cache->page_bytes)
-			break;
-		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
-					     slot, &word, item, COSHM__STAT_CACHE_evicted_index);
-	}
-	coshm__hazard_clear(op, 2);
-	return done;
-}
-
 /* Replaces what was found and is kept. 1 done; 0: the slot changed meanwhile. */
 static int publish_over(struct coshm__op *op, struct coshm__cache *cache, struct store *store,
 			uint64_t next, struct coshm__cache_place *place)
 {
 	uint64_t word = place->word;
 
-	stamp(cache, store);
+	/*
+	 * Who replaces found a value alive and must not outlive it: should a flush come in between, both are forgotten by
+	 * it. Others begin anew.
+	 */
+	stamp(store,
+	      store->mode == COSHM__CACHE_STORE_REPLACE ? place->word1 : coshm__cache_epoch(cache));
 	set_node(cache, store, coshm__cache_item_node(cache, place->item));
 	aim(cache, store, coshm__cache_slot_index(cache, place->slot));
 	do {
@@ -178,9 +136,9 @@ static int publish_new(struct coshm__op *op, struct coshm__cache *cache, struct 
 		       uint64_t next)
 {
 	struct insert_context context = {cache, store};
-	int result = -ENOSPC;
+	int result;
 
-	stamp(cache, store);
+	stamp(store, coshm__cache_epoch(cache));
 	if (cache->policy == COSHM_CACHE_LRU) {
 		struct coshm__cache_list_shm *list = coshm__cache_list(cache, store->hash);
 		uint32_t node = coshm__cache_lru_take(op, cache, list);
@@ -189,12 +147,7 @@ static int publish_new(struct coshm__op *op, struct coshm__cache *cache, struct 
 			return -EUCLEAN;
 		set_node(cache, store, node);
 	}
-	for (int tries = 0; tries < 16; tries++) {
-		result = coshm__cache_insert(op, cache, store->hash, next, before_insert, &context);
-		if (result != -ENOSPC || cache->policy == COSHM_CACHE_NONE ||
-		    !evict_neighbour(op, cache, store->hash))
-			break;
-	}
+	result = coshm__cache_insert(op, cache, store->hash, next, before_insert, &context);
 	if (result && cache->policy == COSHM_CACHE_LRU)
 		coshm__cache_lru_give(cache, coshm__cache_list(cache, store->hash), store->node);
 	return result;
@@ -215,6 +168,7 @@ static int publish(struct coshm__op *op, struct coshm__cache *cache, struct stor
 			int gone = coshm__cache_item_gone(cache, place.word1, store->now_ms,
 							  &expired) != 0;
 
+			COSHM__CRASH_POINT(cache_judged);
 			if (gone == (store->mode == COSHM__CACHE_STORE_REPLACE) &&
 			    store->mode != COSHM__CACHE_STORE_SET)
 				result = 0;

@@ -50,20 +50,6 @@ static void ask(struct coshm__handle *handle, struct coshm__findings *findings, 
 		       answer.text);
 }
 
-/* Is there a member that died and is not cleaned up after? Then what looks forgotten will be found. */
-static int somebody_is_dead(struct coshm__segment *segment)
-{
-	for (uint32_t i = 0; i < segment->member_count_max; i++) {
-		uint64_t word = coshm__a64_load_relaxed(&segment->members[i].word);
-		uint32_t id = (uint32_t)(i << COSHM__MEMBER_GENERATION_BITS | word >> 2);
-
-		if ((word & 3) == COSHM__MEMBER_DEAD ||
-		    ((word & 3) == COSHM__MEMBER_ALIVE && coshm__member_is_dead(segment, id)))
-			return 1;
-	}
-	return 0;
-}
-
 /* What a lane's lock guards is in motion while it is held. 1: answered */
 static int lane_in_motion(struct coshm__handle *handle, uint32_t lane, struct answer *answer)
 {
@@ -78,9 +64,39 @@ static int lane_in_motion(struct coshm__handle *handle, uint32_t lane, struct an
 	return 1;
 }
 
-static struct answer left_behind(struct coshm__segment *segment, const char *text)
+/* Died, not cleaned up after, and this cache open: its reaper looks at every group. */
+static int will_be_reaped(struct coshm__handle *handle)
 {
-	return somebody_is_dead(segment) ? pending(text) : damage(text);
+	struct coshm__segment *segment = handle->segment;
+	uint32_t entry = handle->entry_index;
+
+	for (uint32_t i = 0; i < segment->member_count_max; i++) {
+		const struct coshm__member_shm *member = &segment->members[i];
+		uint64_t word = coshm__a64_load_acquire(&member->word); /* [M2] */
+		uint32_t id = (uint32_t)(i << COSHM__MEMBER_GENERATION_BITS | word >> 2);
+
+		if (!(coshm__a64_load_relaxed(&member->open_objects[entry / 64]) >> (entry % 64) &
+		      1))
+			continue;
+		if ((word & 3) == COSHM__MEMBER_DEAD ||
+		    ((word & 3) == COSHM__MEMBER_ALIVE && coshm__member_is_dead(segment, id)))
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * A group without a slot. Who takes its value out of the slot keeps the leader by a hazard until all pages are given
+ * back, however long it is stopped in between.
+ */
+static struct answer left_behind(struct coshm__handle *handle, uint32_t leader, const char *text)
+{
+	uint64_t offset = coshm__cache_page_offset(handle->local, leader), kept;
+
+	if (will_be_reaped(handle))
+		return pending(text);
+	coshm__hazard_scan(handle->segment, COSHM__HAZARD_READ, &offset, 1, &kept);
+	return kept ? fine : damage(text);
 }
 
 /* --- pages -------------------------------------------------------------------------------------------------- */
@@ -155,14 +171,14 @@ static struct answer page_group(struct coshm__handle *handle, uint32_t page, uin
 			       : fine;
 	slot = coshm__cache_slot_at(cache, coshm__a64_load_relaxed(&cache->pages[page].group_slot));
 	if (!slot)
-		return left_behind(handle->segment, "a large value without a slot");
+		return left_behind(handle, page, "a large value without a slot");
 	found = coshm__cache_copy_slot(cache, slot, 0, &copy);
 	if (found != 1)
-		return left_behind(handle->segment, "a large value that no slot names");
+		return left_behind(handle, page, "a large value that no slot names");
 	free(copy.key);
 	return copy.leader == page
 		       ? fine
-		       : left_behind(handle->segment, "a large value whose slot names another");
+		       : left_behind(handle, page, "a large value whose slot names another");
 }
 
 static struct answer about_page(struct coshm__handle *handle, uint64_t index)
