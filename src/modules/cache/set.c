@@ -153,6 +153,14 @@ static int publish_new(struct coshm__op *op, struct coshm__cache *cache, struct 
 	return result;
 }
 
+/* All who insert a key take the same lock, so that it cannot come to stand in two slots. */
+static struct coshm__rlock_shm *insert_lock(struct coshm__cache *cache, uint64_t hash)
+{
+	if (cache->policy == COSHM_CACHE_LRU)
+		return &coshm__cache_list(cache, hash)->lock;
+	return &coshm__cache_stripe(cache, coshm__cache_home(cache, hash))->lock;
+}
+
 /* 1 published, 0 not wanted (add, replace), or an error: nothing happened. */
 static int publish(struct coshm__op *op, struct coshm__cache *cache, struct store *store)
 {
@@ -160,9 +168,20 @@ static int publish(struct coshm__op *op, struct coshm__cache *cache, struct stor
 					  store->space.offset, store->space.page_word);
 	struct coshm__rlock_shm *lock = NULL;
 	struct coshm__cache_place place;
+	/* Whose key was not there a moment ago looks for it under the lock at once. */
+	int inserts = !store->replaces && store->mode != COSHM__CACHE_STORE_REPLACE;
 	int result, expired;
 
 	for (;;) {
+		if (inserts && !lock) {
+			lock = insert_lock(cache, store->hash);
+			result = coshm__rlock_acquire(op, lock, COSHM__LOCK_TIMEOUT_NS);
+			if (result) {
+				coshm__count(op, cache->counters, COSHM__STAT_CACHE_lock_timeouts,
+					     1);
+				return result;
+			}
+		}
 		if (coshm__cache_find(op, cache, store->hash, store->key, store->key_bytes,
 				      &place)) {
 			int gone = coshm__cache_item_gone(cache, place.word1, store->now_ms,
@@ -183,26 +202,16 @@ static int publish(struct coshm__op *op, struct coshm__cache *cache, struct stor
 			coshm__cache_let_go(op, &place);
 			if (result != -EAGAIN)
 				break;
-			continue;
-		}
-		if (store->mode == COSHM__CACHE_STORE_REPLACE) {
+		} else if (store->mode == COSHM__CACHE_STORE_REPLACE) {
 			result = 0;
 			break;
-		}
-		if (lock) {
+		} else if (lock) {
 			result = publish_new(op, cache, store, next);
 			if (!result)
 				result = 1;
 			break;
-		}
-		lock = cache->policy == COSHM_CACHE_LRU
-			       ? &coshm__cache_list(cache, store->hash)->lock
-			       : &coshm__cache_stripe(cache, coshm__cache_home(cache, store->hash))
-					  ->lock;
-		result = coshm__rlock_acquire(op, lock, COSHM__LOCK_TIMEOUT_NS);
-		if (result) {
-			coshm__count(op, cache->counters, COSHM__STAT_CACHE_lock_timeouts, 1);
-			return result;
+		} else {
+			inserts = 1;
 		}
 	}
 	if (lock)
