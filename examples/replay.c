@@ -59,9 +59,8 @@ static void on_second(evutil_socket_t fd, short what, void *context)
 	(void)what;
 	if (rc < 0)
 		replay->history.error = rc;
-	if (!replay->options.json)
-		demo_live_line(&replay->live, stdout, &replay->load.outcome, &replay->history,
-			       replay->options.run_dir != NULL);
+	demo_live_line(&replay->live, replay->options.json ? stderr : stdout, &replay->load.outcome,
+		       &replay->history, replay->options.run_dir != NULL);
 }
 
 /* asks the server to stop killing, to run its queue empty and to report; then reads the report */

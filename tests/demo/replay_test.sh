@@ -62,6 +62,7 @@ red lose-task "no accepted task was lost"
 red run-twice "no task ran again without a death"
 red crash "no process died by itself"
 red leftover "the queue ran empty"
+red forget "pages went early by eviction alone"
 red damage "the segment is sound"
 
 check "the honest one passes with --json" try honest 0 --json

@@ -135,6 +135,8 @@ static void finish(struct demo_connection *connection)
 	become_idle(connection);
 	demo_outcome_note(&load->outcome, &connection->asked, response, connection->body_matches,
 			  now_ns - connection->sent_ns);
+	load->outcome.early_misses += demo_presence_note(&load->presences[connection->url_index],
+							 response, connection->sent_ns, now_ns);
 	if (response->status == 200 && response->has_etag)
 		load->versions[connection->url_index] = response->version;
 	if (response->status != 429) {
@@ -300,9 +302,10 @@ int demo_load_open(struct demo_load *load, const struct demo_traffic *traffic,
 		.traffic = traffic,
 		.base = event_base_new(),
 		.versions = calloc(traffic->url_count, sizeof(*load->versions)),
+		.presences = calloc(traffic->url_count, sizeof(*load->presences)),
 		.random = 1,
 	};
-	rc = load->base && load->versions ? 0 : -ENOMEM;
+	rc = load->base && load->versions && load->presences ? 0 : -ENOMEM;
 	if (rc == 0)
 		rc = demo_admission_open(&load->admission, traffic->client_count, rate_per_s,
 					 burst);
@@ -331,6 +334,7 @@ void demo_load_close(struct demo_load *load)
 	demo_admission_close(&load->admission);
 	free(load->connections);
 	free(load->versions);
+	free(load->presences);
 	*load = (struct demo_load){0};
 }
 

@@ -14,6 +14,7 @@
 #include "../common/traffic.h"
 #include "admission.h"
 #include "outcome.h"
+#include "presence.h"
 
 struct event_base;
 
@@ -35,7 +36,8 @@ struct demo_load {
 	struct event_base *base;
 	struct event *tick;
 	struct demo_connection *connections;
-	uint64_t *versions; /* by URL: the last one seen; 0 is none */
+	uint64_t *versions;		 /* by URL: the last one seen; 0 is none */
+	struct demo_presence *presences; /* by URL */
 	uint64_t random;
 	uint64_t next_request;
 	uint64_t stop_at_ns;
