@@ -2,9 +2,9 @@
 /*
  * Which pages must be in the server's cache, as far as a client can know
  *
- * A response with an age tells until when its page lives. A request that is sent after it, and answered before that time,
- * finds the page, or the page went early: it was evicted. Each early miss is one eviction of its own, so their number
- * is a lower bound for what the cache says of itself.
+ * A hit tells the page's age, so until when it lives. A request that is sent after it, and answered before that time,
+ * finds the page, or the page went early: it was evicted. After a miss nothing is known until the next hit, so each
+ * early miss is an eviction of its own, and their number is a lower bound for what the cache says of itself.
  */
 #ifndef DEMO_CLIENT_PRESENCE_H
 #define DEMO_CLIENT_PRESENCE_H
