@@ -16,9 +16,6 @@
 #include "../common/names.h"
 #include "../common/random.h"
 
-/* Longer than anything that the server may legitimately take; then the request counts as hung. */
-#define REQUEST_TIMEOUT_NS (5 * DEMO_NS_PER_S)
-
 static const struct timeval reconnect_after = {.tv_usec = 2000};
 static const struct timeval tick_every = {.tv_usec = 50000};
 
@@ -265,11 +262,11 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 	for (uint32_t i = 0; i < load->options.connections; i++) {
 		struct demo_connection *connection = &load->connections[i];
 
-		if (!connection->is_busy || now_ns - connection->sent_ns < REQUEST_TIMEOUT_NS)
+		if (!connection->is_busy || now_ns - connection->sent_ns < load->options.timeout_ns)
 			continue;
 		load->outcome.timeouts++;
 		load->outcome.longest_block_ns = now_ns - connection->sent_ns;
-		demo_outcome_complain(&load->outcome, &connection->asked, "no answer for 5 s");
+		demo_outcome_complain(&load->outcome, &connection->asked, "no answer");
 		disconnect(connection);
 		go_on(connection, false);
 	}

@@ -24,6 +24,7 @@ struct demo_load_options {
 	uint32_t requests_per_connection;
 	uint32_t conditional_percent; /* share of requests for a page seen before that say so */
 	uint64_t for_ns;
+	uint64_t timeout_ns; /* a request without an answer is given up then */
 };
 
 struct demo_load {
