@@ -5,7 +5,8 @@
  *   bench/limiter [--json] [--rounds N] [--ms N]
  *
  * All cases run once per round, one after the other, so that a machine whose speed drifts favours none; the table has
- * the median of the rounds, their range, and the median of the ratio to the case's limit, taken within each round.
+ * the median of the rounds, their range, the median of the ratio to the case's limit, taken within each round, and what
+ * is wanted: the floor that a machine of today must reach, and the goal. Below it, each floor with what was reached.
  */
 #include <coshm/coshm.h>
 
@@ -177,7 +178,8 @@ struct bench {
 	const char *name;
 	void (*run)(uint64_t *random);
 	int procs;
-	int limit; /* index of what to compare with, -1: none */
+	int limit;		       /* index of what to compare with, -1: none */
+	double floor_m_per_s, goal_ns; /* 0: none */
 	double ns[ROUNDS_MAX];
 	double ratio[ROUNDS_MAX];
 };
@@ -192,8 +194,13 @@ static struct bench benches[] = {
 	{.name = "pshared mutex + clock + GCRA", .run = run_mutex, .procs = 2, .limit = 4},
 	{.name = "random 16-byte slot, load + CAS", .run = run_slot, .procs = 1, .limit = -1},
 	{.name = "random slot, clock + GCRA + CAS", .run = run_slot_gcra, .procs = 1, .limit = -1},
-	{.name = "limiter, hot key", .run = run_hot, .procs = 1, .limit = 3},
-	{.name = "limiter, hot key", .run = run_hot, .procs = 2, .limit = 4},
+	{.name = "limiter, hot key",
+	 .run = run_hot,
+	 .procs = 1,
+	 .limit = 3,
+	 .floor_m_per_s = 10,
+	 .goal_ns = 40},
+	{.name = "limiter, hot key", .run = run_hot, .procs = 2, .limit = 4, .floor_m_per_s = 10},
 	{.name = "limiter, hot key, refused", .run = run_refuse, .procs = 1, .limit = 0},
 	{.name = "limiter, hot key, refused", .run = run_refuse, .procs = 2, .limit = 0},
 	{.name = "limiter, 1M keys, uniform", .run = run_many, .procs = 1, .limit = 7},
@@ -303,19 +310,42 @@ static void prepare(struct coshm_segment **ret_segment, char *name)
 	}
 }
 
+static double m_per_s(const struct bench *bench, int rounds)
+{
+	return bench->procs * 1e3 / bench->ns[rounds / 2];
+}
+
+static void show_floors(int rounds)
+{
+	for (size_t i = 0; i < BENCHES; i++) {
+		const struct bench *bench = &benches[i];
+		double reached = m_per_s(bench, rounds);
+
+		if (bench->floor_m_per_s > 0)
+			printf("floor  %s, %d process%s: %.1f M/s of %.0f: %s\n", bench->name,
+			       bench->procs, bench->procs == 1 ? "" : "es", reached,
+			       bench->floor_m_per_s,
+			       reached >= bench->floor_m_per_s ? "reached" : "MISSED");
+	}
+}
+
 static void show_table(int rounds)
 {
-	printf("%-34s %5s %9s %17s %9s %8s\n", "", "procs", "ns", "range", "M/s", "x limit");
+	printf("%-34s %5s %9s %17s %9s %8s %8s\n", "", "procs", "ns", "range", "M/s", "x limit",
+	       "goal ns");
 	for (size_t i = 0; i < BENCHES; i++) {
 		struct bench *bench = &benches[i];
 		double median = bench->ns[rounds / 2];
 
 		printf("%-34s %5d %9.1f %8.1f-%8.1f %9.2f", bench->name, bench->procs, median,
-		       bench->ns[0], bench->ns[rounds - 1], bench->procs * 1e3 / median);
+		       bench->ns[0], bench->ns[rounds - 1], m_per_s(bench, rounds));
 		if (bench->limit >= 0)
 			printf(" %8.2f", bench->ratio[rounds / 2]);
+		if (bench->goal_ns > 0)
+			printf(" %8.0f", bench->goal_ns);
 		printf("\n");
 	}
+	show_floors(rounds);
 }
 
 static void show_json(int rounds)
@@ -332,6 +362,10 @@ static void show_json(int rounds)
 		if (bench->limit >= 0)
 			printf(", \"limit\": \"%s\", \"limit_ratio_median\": %.3f",
 			       benches[bench->limit].name, bench->ratio[rounds / 2]);
+		if (bench->floor_m_per_s > 0)
+			printf(", \"floor_m_per_s\": %.1f", bench->floor_m_per_s);
+		if (bench->goal_ns > 0)
+			printf(", \"goal_ns\": %.1f", bench->goal_ns);
 		printf("}");
 	}
 	printf("\n]}\n");

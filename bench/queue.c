@@ -9,7 +9,7 @@
  * that dies in the middle stops all others for ever; it has no acknowledgement. All cases run once per round, one after
  * the other, so that a machine whose speed drifts favours none; the table has the median of the rounds and their range.
  * Throughput is wall time of all processes per task; "cpu" is the busiest process's CPU time per task, which is what it
- * would be if nobody else used the machine.
+ * would be if nobody else used the machine. Below the table, each floor with what was reached.
  */
 #include <coshm/coshm.h>
 
@@ -151,8 +151,9 @@ struct bench {
 	const char *name;
 	int producers, consumers; /* 0/0: one process does both, turn by turn */
 	void (*run)(const struct part *part);
-	double goal_ns; /* 0: none */
-	int latency;	/* the figure is the median of samples */
+	double goal_ns;	      /* 0: none */
+	double floor_m_per_s; /* 0: none */
+	int latency;	      /* the figure is the median of samples */
 	double ns[ROUNDS_MAX], cpu_ns[ROUNDS_MAX], p99_ns[ROUNDS_MAX];
 };
 
@@ -291,14 +292,19 @@ static struct bench benches[] = {
 	{.name = "ticket ring 1P/1C", .producers = 1, .consumers = 1, .run = run_ticket},
 	{.name = "ticket ring 2P/2C", .producers = 2, .consumers = 2, .run = run_ticket},
 	{.name = "queue", .run = run_queue},
-	{.name = "queue 1P/1C", .producers = 1, .consumers = 1, .run = run_queue, .goal_ns = 110},
+	{.name = "queue 1P/1C",
+	 .producers = 1,
+	 .consumers = 1,
+	 .run = run_queue,
+	 .goal_ns = 110,
+	 .floor_m_per_s = 1},
 	{.name = "queue 2P/2C", .producers = 2, .consumers = 2, .run = run_queue, .goal_ns = 200},
 	{.name = "queue of 65536 tasks 1P/1C", .producers = 1, .consumers = 1, .run = run_large},
 	{.name = "coshm_worker_run, one worker",
 	 .producers = 1,
 	 .consumers = 1,
 	 .run = run_worker,
-	 .goal_ns = 100000},
+	 .floor_m_per_s = 0.01},
 	{.name = "hand-off, spinning consumer",
 	 .producers = 1,
 	 .consumers = 1,
@@ -418,6 +424,15 @@ static void show_table(int rounds)
 			printf(" %8.0f", b->goal_ns);
 		printf("\n");
 	}
+	for (size_t i = 0; i < BENCHES; i++) {
+		struct bench *b = &benches[i];
+		double reached = 1e3 / b->ns[rounds / 2];
+
+		if (b->floor_m_per_s > 0)
+			printf("floor  %s: %.2f M tasks/s of %.2f: %s\n", b->name, reached,
+			       b->floor_m_per_s,
+			       reached >= b->floor_m_per_s ? "reached" : "MISSED");
+	}
 }
 
 static void show_json(int rounds)
@@ -436,6 +451,8 @@ static void show_json(int rounds)
 			printf(", \"cpu_ns_median\": %.1f", b->cpu_ns[rounds / 2]);
 		if (b->goal_ns > 0)
 			printf(", \"goal_ns\": %.0f", b->goal_ns);
+		if (b->floor_m_per_s > 0)
+			printf(", \"floor_m_per_s\": %.2f", b->floor_m_per_s);
 		printf("}");
 	}
 	printf("\n]}\n");

@@ -23,6 +23,9 @@
 /* how long the queue may take to run empty when the traffic has stopped */
 #define SETTLE_NS_MAX (30 * DEMO_NS_PER_S)
 
+/* a request without an answer for so long counts as hung, unless it may be blocked for longer */
+#define HUNG_NS_MIN (5 * DEMO_NS_PER_S)
+
 struct replay {
 	struct demo_replay_options options;
 	struct demo_traffic traffic;
@@ -59,9 +62,8 @@ static void on_second(evutil_socket_t fd, short what, void *context)
 	(void)what;
 	if (rc < 0)
 		replay->history.error = rc;
-	if (!replay->options.json)
-		demo_live_line(&replay->live, stdout, &replay->load.outcome, &replay->history,
-			       replay->options.run_dir != NULL);
+	demo_live_line(&replay->live, replay->options.json ? stderr : stdout, &replay->load.outcome,
+		       &replay->history, replay->options.run_dir != NULL);
 }
 
 /* asks the server to stop killing, to run its queue empty and to report; then reads the report */
@@ -152,8 +154,13 @@ static int open_all(struct replay *replay)
 		.requests_per_connection = options->requests_per_connection,
 		.conditional_percent = options->conditional_percent,
 		.for_ns = options->seconds * DEMO_NS_PER_S,
+		.timeout_ns = options->block_ms_max * DEMO_NS_PER_MS,
 	};
-	int rc = demo_traffic_open(&replay->traffic, options->log_path);
+	int rc;
+
+	if (load.timeout_ns < HUNG_NS_MIN)
+		load.timeout_ns = HUNG_NS_MIN;
+	rc = demo_traffic_open(&replay->traffic, options->log_path);
 
 	if (rc < 0)
 		return fail(options->log_path ? options->log_path : "generating traffic", rc);

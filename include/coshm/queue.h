@@ -10,7 +10,9 @@
  *                  letters, where it stays until redriven or dropped.
  *               P2 A task is delivered again only if its lease was given up: nack, release, or the death of its
  *                  holder. There is no timeout after which a slow worker's task is given to another one.
- *               P3 The lease of a killed worker is noticed within 10 ms while anyone works, 100 ms when all sleep.
+ *               P3 The death of a worker is noticed within 10 ms of the kernel's teardown of it while anyone works,
+ *                  100 ms when all sleep, and its tasks are ready again at once. Only a task whose worker died in
+ *                  the delivery before as well waits for the backoff: it may be what kills them.
  *               P4 enqueue, reserve and ack are lock-free; a stopped or killed member never blocks the others.
  *               P5 Nothing is a system call unless somebody sleeps; sleeping consumers use no CPU.
  *               P6 A full queue answers -EAGAIN at once. Retries never fail for want of room.
@@ -43,7 +45,7 @@ struct coshm_queue_config {
 	uint64_t
 		payload_pool_bytes; /* memory for payloads that do not fit inline; default capacity x
 				      * payload_max_bytes, capped at 1/4 of the segment */
-	uint64_t backoff_base_ns;   /* delay before the first retry; default 1 s */
+	uint64_t backoff_base_ns;   /* delay after the first failed attempt; default 1 s */
 	uint64_t backoff_max_ns;    /* no retry waits longer; default 1 h */
 	uint32_t backoff_kind;	    /* coshm_backoff_kind */
 	uint32_t
@@ -54,7 +56,7 @@ struct coshm_queue_config {
 };
 
 enum coshm_task_state {
-	COSHM_TASK_READY = 1,	/* waits for a worker */
+	COSHM_TASK_READY = 1,	/* waits for a worker; also a delayed task whose time has come */
 	COSHM_TASK_DELAYED = 2, /* waits for its time */
 	COSHM_TASK_LEASED = 3,	/* with a worker */
 	COSHM_TASK_DEAD = 4,	/* dead letter */
@@ -162,7 +164,7 @@ struct coshm_task_info {
 	uint64_t id;
 	uint64_t payload_size_bytes;
 	uint64_t enqueued_at_ns;
-	uint64_t due_at_ns;    /* delayed tasks */
+	uint64_t due_at_ns;    /* tasks that wait, or waited, for their time; else 0 */
 	uint64_t leased_at_ns; /* leased tasks: since when */
 	uint32_t state;	       /* coshm_task_state */
 	uint32_t attempts;

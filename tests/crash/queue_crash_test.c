@@ -597,6 +597,55 @@ static void sleepers_notice_a_removal_whose_remover_died(void **state)
 	fixture_close(&s.f);
 }
 
+struct nacker {
+	struct fixture f;
+	enum coshm__crash_point point;
+};
+
+static int nack_and_die(void *arg)
+{
+	struct nacker *nacker = arg;
+	struct coshm_task task;
+
+	coshm__crash_arm(nacker->point, SIGKILL, 1);
+	if (coshm_queue_reserve(nacker->f.queue, 0, &task) != 1)
+		return 1;
+	return coshm_queue_nack(nacker->f.queue, &task, "no", COSHM_FOREVER) ? 2 : 3;
+}
+
+/* A nack that got as far as the log is a failure, which waits; one that did not is a death, which does not. */
+static void death_in_a_nack_waits_for_the_backoff_once_the_failure_is_logged(void **state)
+{
+	static const struct coshm_queue_config config = {.capacity = 4, .backoff_base_ns = 60 * S};
+	static const struct {
+		enum coshm__crash_point point;
+		uint64_t ready, delayed;
+	} cases[] = {
+		{COSHM__CRASH_QUEUE_FINISHING, 1, 0},
+		{COSHM__CRASH_QUEUE_FAILURE_WRITTEN, 1, 0},
+		{COSHM__CRASH_QUEUE_FAILURE_LOGGED, 0, 1},
+		{COSHM__CRASH_QUEUE_FAILURE_COUNTED, 0, 1},
+		{COSHM__CRASH_QUEUE_DUE_SET, 0, 1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct nacker nacker = {.point = cases[i].point};
+
+		fixture_open(&nacker.f, &config);
+		set_now(1000 * S);
+		put(&nacker.f, "x");
+		assert_int_equal(proc_collect(proc_spawn(nack_and_die, &nacker), PROC_DEADLINE_NS),
+				 -SIGKILL);
+		assert_int_equal(coshm_segment_reap(nacker.f.segment, NULL), 0);
+		assert_depth(&nacker.f, cases[i].ready, cases[i].delayed, 0, 0);
+		if (cases[i].delayed)
+			assert_int_equal(the_one(&nacker.f, COSHM_TASK_DELAYED).info.due_at_ns,
+					 1060 * S);
+		fixture_close(&nacker.f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -609,6 +658,7 @@ int main(void)
 		cmocka_unit_test(full_rings_and_a_death_lose_nothing),
 		cmocka_unit_test(every_row_of_the_table_was_walked_over),
 		cmocka_unit_test(sleepers_notice_a_removal_whose_remover_died),
+		cmocka_unit_test(death_in_a_nack_waits_for_the_backoff_once_the_failure_is_logged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,7 +152,7 @@ static void answer_page(struct evhttp_request *request, const struct demo_url *u
 	const char *asked =
 		evhttp_find_header(evhttp_request_get_input_headers(request), "If-None-Match");
 	uint64_t *version = &versions[url - traffic.urls];
-	bool is_hit = *version != 0;
+	bool is_hit = *version != 0 && !lies_now("forget");
 	char etag[24];
 
 	if (!is_hit) {

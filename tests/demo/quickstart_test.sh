@@ -52,6 +52,9 @@ json() {
 
 check "three seconds with kills hold every invariant" run --seconds 3 --json
 check_equal "its JSON says so" true "$(json ok)"
+check "a line for each second goes to stderr" grep -q "^ *2s  *[0-9]" "$tap_dir/err"
+check "... under a header that names each status" grep -q " 429  *503 " "$tap_dir/err"
+check "... and none to stdout" test "$(head -c 1 "$tap_dir/out")" = "{"
 check_equal "no task is lost" 0 "$(json tasks_lost)"
 check_equal "no body is bad" 0 "$(json bad_bodies)"
 check_equal "no client is over" 0 "$(json over_admitted)"

@@ -9,6 +9,7 @@ if [ ! -x examples/replay ] || [ ! -x tests/demo/liar ]; then
 	finish
 fi
 
+seconds=1
 liar_pid=
 trap '[ -z "$liar_pid" ] || kill "$liar_pid" 2>/dev/null; rm -rf "$tap_dir"' EXIT
 
@@ -26,7 +27,7 @@ try() {
 		sleep 0.1
 	done
 	status=0
-	COSHM_ACCESS_LOG='' examples/replay --run-dir "$run_dir" --seconds 1 \
+	COSHM_ACCESS_LOG='' examples/replay --run-dir "$run_dir" --seconds "$seconds" \
 		--max-block-ms 60000 "$@" \
 		>"$tap_dir/report" 2>&1 || status=$?
 	kill "$liar_pid"
@@ -40,7 +41,12 @@ try() {
 red() {
 	lie=$1 rule=$2
 	shift 2
-	try "$lie" 1 "$@" || :
+	# On a machine with much else to do, the occasion for a lie may not come in one second.
+	for seconds in 1 4 16; do
+		try "$lie" 1 "$@" || :
+		! grep -q "$rule *BROKEN" "$tap_dir/report" || break
+	done
+	seconds=1
 	cp "$tap_dir/report" "$tap_dir/.output"
 	echo "exit status $status" >>"$tap_dir/.output"
 	[ $status = 1 ] && grep -q "$rule *BROKEN" "$tap_dir/report"
@@ -57,11 +63,12 @@ red wrong-304 "every body is right"
 red headers "no response breaks the contract"
 red error "no response breaks the contract"
 red burst "no client got more than B + r\*T"
-red hang "no request was blocked"
+red hang "no request was blocked" --max-block-ms 1000
 red lose-task "no accepted task was lost"
 red run-twice "no task ran again without a death"
 red crash "no process died by itself"
 red leftover "the queue ran empty"
+red forget "pages went early by eviction alone"
 red damage "the segment is sound"
 
 check "the honest one passes with --json" try honest 0 --json

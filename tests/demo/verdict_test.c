@@ -82,6 +82,7 @@ static void each_broken_invariant_is_red_in_a_run_of_any_length(void **state)
 	RED(run.findings.unexpected_deaths = 1);
 	RED(run.findings.recoveries_unseen = 1);
 	RED(run.findings.verify_error = -117);
+	RED(run.outcome.early_misses = run.findings.evictions + run.findings.kills + 1);
 	RED(run.expects_kills = false); /* then nobody may reset a connection */
 }
 

@@ -11,14 +11,19 @@
 #   <!-- run -->              the block is run by "sh -eu", in the folder of the files; it must
 #                             succeed.  cc, pkg-config and what is installed in bin/ are found.
 #   <!-- prints -->           the block is what the last run wrote to its standard output
+#   <!-- own prefix -->       the block makes the shell find what was installed in $HOME/.local
+#   <!-- default prefix -->   the block installs into /usr/local
 #
-# Each document has a folder of its own.  Prints TAP.
+# Each document has a folder of its own.  What it says is done twice, after the block "own prefix"
+# with HOME such that PREFIX is $HOME/.local, and after the block "default prefix" where PREFIX is
+# mounted on /usr/local (as root, in a mount namespace).  Prints TAP.
 srcdir=$(cd "$(dirname "$0")/../.." && pwd)
 . "$srcdir/tests/support/tap.sh"
 
 prefix=$(cd "$1" && pwd) || exit 99
 pc=$(find "$prefix" -name coshm.pc) || exit 99
 libdir=$(dirname "$(dirname "$pc")")
+bare_path=$PATH
 PKG_CONFIG_PATH=$(dirname "$pc")${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 LD_LIBRARY_PATH=$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 PATH=$tap_dir/bin:$prefix/bin:$PATH
@@ -26,7 +31,7 @@ export LD_LIBRARY_PATH PATH PKG_CONFIG_PATH
 
 # "cc" in a document is the compiler under test.
 mkdir "$tap_dir/bin"
-printf '#!/bin/sh\nexec %s "$@"\n' "${CC:-cc}" >"$tap_dir/bin/cc"
+printf '#!/bin/sh\nexec %s -Wall -Wextra -Werror "$@"\n' "${CC:-cc}" >"$tap_dir/bin/cc"
 chmod +x "$tap_dir/bin/cc"
 
 build() { # SOURCE OUTPUT [LIBRARY PKG-CONFIG-ARG...]
@@ -80,7 +85,7 @@ fi
 # Splits a document into block-1, block-2 ... and prints "N KIND [FILE]" for each.
 extract() {
 	awk -v dir="$2" '
-		!in_block && /^<!-- (example: [A-Za-z0-9._-]+|run|prints) -->$/ {
+		!in_block && /^<!-- (example: [A-Za-z0-9._-]+|run|prints|(own|default) prefix) -->$/ {
 			mark = $0; gsub(/^<!-- | -->$/, "", mark); next
 		}
 		/^```/ && in_block { close(out); in_block = 0; mark = ""; out = ""; next }
@@ -94,19 +99,59 @@ extract() {
 	' "$1"
 }
 
-run_block() {
-	(cd "$1" && sh -eu "$2" >.stdout) </dev/null
+# The block of kind $1 in the README, into file $2.
+readme_block() {
+	mkdir -p "$tap_dir/prefix-blocks"
+	extract "$srcdir/README.md" "$tap_dir/prefix-blocks" |
+		sed -n "s,^\\([0-9]*\\) $1\$,$tap_dir/prefix-blocks/.block-\\1,p" | while read -r file; do
+		cp "$file" "$2"
+	done
+	test -s "$2"
+}
+
+# Like a reader's: no variable tells where the library is.
+reader() {
+	env -u LD_LIBRARY_PATH -u PKG_CONFIG_PATH PATH="$tap_dir/bin:$bare_path" HOME="$tap_dir/home" "$@"
+}
+
+# "make" is done already.
+mkdir "$tap_dir/home" "$tap_dir/etc" "$tap_dir/done"
+ln -s "$prefix" "$tap_dir/home/.local"
+printf '#!/bin/sh\n' >"$tap_dir/done/make"
+chmod +x "$tap_dir/done/make"
+
+run_own() { # DIR BLOCK
+	# shellcheck disable=SC2016  # expanded by the inner shell
+	(cd "$1" && reader sh -eu -c '. "$1"; . "$2"' sh "$tap_dir/own-prefix" "$2" >.stdout) </dev/null
+}
+
+run_default() { # DIR BLOCK
+	# shellcheck disable=SC2016  # expanded by the inner shell
+	(cd "$1" && reader unshare -m --propagation private sh -eu -c '
+		mount -t tmpfs tmpfs "$1/etc"
+		cp -a /etc/. "$1/etc"
+		mount --bind "$1/etc" /etc
+		mount --bind "$2" /usr/local
+		PATH=$1/done:$PATH:/usr/local/bin:/usr/sbin:/sbin sh -eu "$1/default-prefix" >&2
+		PATH=$PATH:/usr/local/bin sh -eu "$3"' sh "$tap_dir" "$prefix" "$2" >.stdout) </dev/null
+}
+
+may_mount() {
+	case $(command -v "${CC:-cc}") in
+	/usr/local/*) return 1 ;;
+	esac
+	[ "$(id -u)" = 0 ] && [ -d /usr/local ] && command -v ldconfig >/dev/null &&
+		unshare -m sh -c 'mount -t tmpfs tmpfs /etc' 2>/dev/null
 }
 
 segment=coshm-test-readme-$$
 trap 'rm -rf "$tap_dir"; rm -f /dev/shm/*"$segment"*' EXIT
 
-for document in "$srcdir"/README.md "$srcdir"/docs/*.md; do
-	[ -e "$document" ] || continue
-	name=${document#"$srcdir"/}
-	dir=$tap_dir/$(echo "$name" | tr / -)
+document() { # HOW FILE
+	name=${2#"$srcdir"/}
+	dir=$tap_dir/$1-$(echo "$name" | tr / -)
 	mkdir "$dir"
-	extract "$document" "$dir" >"$dir/.list"
+	extract "$2" "$dir" >"$dir/.list"
 	while read -r number kind file; do
 		block=$dir/.block-$number
 		case $kind in
@@ -114,11 +159,23 @@ for document in "$srcdir"/README.md "$srcdir"/docs/*.md; do
 		example:) sed "s/\"readme\"/\"$segment\"/" "$block" >"$dir/$file" ;;
 		run)
 			sed -i "s/\\<readme\\>/$segment/" "$block"
-			check "$name: block $number runs" run_block "$dir" "$block"
+			check "$name: block $number runs, $1 prefix" "run_$1" "$dir" "$block"
 			;;
 		prints) check "$name: block $number is what was printed" diff -u "$block" "$dir/.stdout" ;;
 		esac
 	done <"$dir/.list"
+}
+
+for how in own default; do
+	check "README.md tells what the $how prefix needs" \
+		readme_block "$how prefix" "$tap_dir/$how-prefix"
+	if [ $how = default ] && ! may_mount; then
+		skip "README.md, default prefix" "needs root and a mount namespace"
+		continue
+	fi
+	for file in "$srcdir"/README.md "$srcdir"/docs/*.md; do
+		[ ! -e "$file" ] || document $how "$file"
+	done
 done
 
 finish

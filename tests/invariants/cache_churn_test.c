@@ -324,7 +324,7 @@ static void values_are_whole(uint32_t policy, uint32_t lanes, int torments)
 	struct coshm_cache *cache;
 	struct crowd crowd;
 
-	books->segment = segment_for_test(books->name, "cache-churn", 8 << 20);
+	books->segment = segment_for_test(books->name, "cache-churn", 6 << 20);
 	assert_int_equal(coshm_cache_create(books->segment, "pages", &config, 0, &cache), 0);
 	crowd_start(&crowd, MEMBERS, churn, books, NULL);
 	if (torments)
@@ -428,7 +428,7 @@ static void read_only_members_stopped_anywhere_see_whole_values(void **state)
 	struct crowd crowd;
 
 	(void)state;
-	books->segment = segment_for_test(books->name, "cache-walk", 8 << 20);
+	books->segment = segment_for_test(books->name, "cache-walk", 6 << 20);
 	assert_int_equal(coshm_cache_create(books->segment, "pages", &config, 0, &cache), 0);
 	crowd_start(&crowd, MEMBERS, write_or_walk, books, NULL);
 	crowd_torment(&crowd, WRITERS, MEMBERS - WRITERS, CROWD_STOP, 2 * test_run_ns());
@@ -528,7 +528,7 @@ static void writers_stopped_anywhere_block_no_get_replace_or_delete(void **state
 	struct crowd crowd;
 
 	(void)state;
-	books->segment = segment_for_test(books->name, "cache-still", 16 << 20);
+	books->segment = segment_for_test(books->name, "cache-still", 10 << 20);
 	assert_int_equal(coshm_cache_create(books->segment, "pages", &config, 0, &cache), 0);
 	for (uint32_t key = 0; key < STILL_KEYS; key++) {
 		const struct head head = {.seed = 0, .key = key, .size_bytes = sizeof(head)};
@@ -565,7 +565,7 @@ static void gets_make_no_system_call_under_churn(void **state)
 	struct crowd crowd;
 
 	(void)state;
-	books->segment = segment_for_test(books->name, "cache-sys", 16 << 20);
+	books->segment = segment_for_test(books->name, "cache-sys", 10 << 20);
 	assert_int_equal(coshm_cache_create(books->segment, "pages", &config, 0, &cache), 0);
 	for (uint32_t key = 0; key < STILL_KEYS; key++) {
 		const struct head head = {.seed = 0, .key = key, .size_bytes = sizeof(head)};

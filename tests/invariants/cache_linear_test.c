@@ -450,7 +450,7 @@ static void linearizable(uint32_t kinds, int torments)
 	search->stack_size = 1 << 20;
 	search->stack = malloc(search->stack_size * sizeof(*search->stack));
 	assert_true(search->seen && search->stack);
-	books->segment = segment_for_test(books->name, "cache-linear", 20 << 20);
+	books->segment = segment_for_test(books->name, "cache-linear", 17 << 20);
 	assert_int_equal(coshm_cache_create(books->segment, "c", &config, 0, &cache), 0);
 	books->kinds = kinds;
 	books->start = proc_barrier_new(MEMBERS + 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cache.h P5, N2 and the policies: what fits, what goes, and that nothing goes without need.
+ * cache.h P5, P7, N2 and the policies: what fits, what goes, and that nothing goes without need.
  */
 #include "invariants/crowd.h"
 
@@ -128,6 +128,50 @@ static int store_huge_ones(void *arg)
 		books->stored += rc == 0;
 	}
 	return 0;
+}
+
+/* Each key is of one process, which replaces it by what is no larger, and never finds the cache full. */
+#define REPLACERS  3
+#define PAGE_LEAST (32 << 10)
+
+static void full_cache_without_eviction_replaces_by_what_is_no_larger(void **state)
+{
+	const struct coshm_cache_config config = {.struct_size_bytes = sizeof(config),
+						  .size_bytes = 2 << 20,
+						  .lanes = 2,
+						  .policy = COSHM_CACHE_NONE};
+	static unsigned char value[PAGE_LEAST], seen[PAGE_LEAST];
+	static size_t sizes[20000];
+	struct books *books = books_new("cache-full", 2 << 20, &config);
+	uint64_t seed = random_seed(NULL);
+	uint32_t count = 0;
+	int rc = 0;
+
+	(void)state;
+	/* To the brim: what does not fit is tried in ever smaller pieces. */
+	for (size_t most = 31000; most > 16; most = rc ? most / 2 : most) {
+		sizes[count] = random_below(&seed, random_below(&seed, 10) ? most / 10 + 1 : most);
+		rc = set_number(books->cache, count, sizes[count]);
+		assert_true(rc == 0 || rc == -ENOSPC);
+		count += rc == 0;
+		assert_true(count < sizeof(sizes) / sizeof(sizes[0]));
+	}
+	for (uint32_t lap = 0; lap < 50 * count; lap++) {
+		const uint32_t key = (uint32_t)random_below(&seed, count);
+		size_t seen_bytes = sizeof(seen);
+
+		if (random_below(&seed, 100) == 0 && sizes[key])
+			sizes[key]--;
+		pattern_fill(lap, value, sizes[key]);
+		assert_int_equal(
+			coshm_cache_set(books->cache, &key, sizeof(key), value, sizes[key], 0), 0);
+		assert_int_equal(
+			coshm_cache_get(books->cache, &key, sizeof(key), seen, &seen_bytes, NULL),
+			1);
+		assert_int_equal(seen_bytes, sizes[key]);
+		assert_true(pattern_matches(lap, seen, seen_bytes));
+	}
+	books_close(books);
 }
 
 /* Four times an eighth at once. Those killed at it must not keep what they had taken. */
@@ -474,6 +518,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(items_up_to_an_eighth_always_fit),
 		cmocka_unit_test(huge_items_fit_from_many_processes),
+		cmocka_unit_test(full_cache_without_eviction_replaces_by_what_is_no_larger),
 		cmocka_unit_test(nothing_goes_while_there_is_room),
 		cmocka_unit_test(flushed_items_go_before_new_ones),
 		cmocka_unit_test(policy_none_keeps_all_it_took_and_gives_back_all_it_freed),

@@ -198,9 +198,14 @@ struct coshm_segment *segment_for_test(char ret_name[TEST_SEGMENT_NAME_SIZE], co
 		.struct_size_bytes = sizeof(config),
 		.size_bytes = size_bytes,
 	};
+	static char former[TEST_SEGMENT_NAME_SIZE];
 	struct coshm_segment *segment = NULL;
 
+	/* A /dev/shm may have room for one, but not for one of each test of the program. */
+	if (former[0])
+		assert_int_equal(coshm_segment_unlink(former), 0);
 	test_segment_name(ret_name, tag);
+	memcpy(former, ret_name, sizeof(former));
 	assert_int_equal(coshm_segment_create(ret_name, &config, 0, &segment), 0);
 	return segment;
 }

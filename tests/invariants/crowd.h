@@ -102,7 +102,7 @@ static inline uint64_t random_below(uint64_t *state, uint64_t limit)
 void pattern_fill(uint64_t seed, void *bytes, size_t size_bytes);
 int pattern_matches(uint64_t seed, const void *bytes, size_t size_bytes);
 
-/* A segment of its own for one test; parent only. */
+/* A segment of its own for one test; parent only. The one before, if any, is unlinked. */
 struct coshm_segment *segment_for_test(char ret_name[TEST_SEGMENT_NAME_SIZE], const char *tag,
 				       uint64_t size_bytes);
 

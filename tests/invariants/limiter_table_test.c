@@ -32,7 +32,7 @@ static struct coshm_limiter *limiter_new(struct books *books, const char *tag, u
 	};
 	struct coshm_limiter *limiter;
 
-	books->segment = segment_for_test(books->name, tag, 16 << 20);
+	books->segment = segment_for_test(books->name, tag, 4 << 20);
 	assert_int_equal(coshm_limiter_create(books->segment, "api", &config, 0, &limiter), 0);
 	return limiter;
 }

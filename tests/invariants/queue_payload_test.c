@@ -64,7 +64,7 @@ static int pass_one(struct coshm_queue *queue, size_t size_bytes, uint64_t seed,
 static void payloads_of_all_sizes_arrive_whole(void **state)
 {
 	char name[TEST_SEGMENT_NAME_SIZE];
-	struct coshm_segment *segment = segment_for_test(name, "queue-sizes", 32 << 20);
+	struct coshm_segment *segment = segment_for_test(name, "queue-sizes", 8 << 20);
 	struct coshm_queue *queue = queue_new(segment, "q", 16, MIB, 4 * MIB);
 	unsigned char *buffer = malloc(MIB + 16), *other = malloc(MIB + 16);
 
@@ -145,7 +145,7 @@ static void capacity_stays_exact_over_a_thousand_laps(void **state)
 static void payload_memory_is_given_back_exactly(void **state)
 {
 	char name[TEST_SEGMENT_NAME_SIZE];
-	struct coshm_segment *segment = segment_for_test(name, "queue-pool", 32 << 20);
+	struct coshm_segment *segment = segment_for_test(name, "queue-pool", 8 << 20);
 	struct coshm_queue *queue = queue_new(segment, "q", 1000, MIB, 4 * MIB);
 	static unsigned char payload[MIB];
 	uint64_t seed = random_seed(NULL);
@@ -279,7 +279,7 @@ static void killed_producers_and_consumers_leak_nothing(void **state)
 	unsigned int large, small;
 
 	(void)state;
-	books->segment = segment_for_test(books->name, "queue-leak", 16 << 20);
+	books->segment = segment_for_test(books->name, "queue-leak", 6 << 20);
 	queue = queue_new(books->segment, "q", 64, 100000, 2 * MIB);
 	large = fill(queue, 100000, NULL);
 	drain(queue, large);

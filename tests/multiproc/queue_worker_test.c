@@ -343,7 +343,7 @@ static int worker_that_crashes(void *arg)
 static void fatal_signal_and_exit_in_the_handler_count_as_crashed_attempts(void **state)
 {
 	struct job job;
-	struct found found;
+	struct found found = {0};
 
 	(void)state;
 	open_job(&job);
@@ -353,7 +353,9 @@ static void fatal_signal_and_exit_in_the_handler_count_as_crashed_attempts(void 
 	assert_int_equal(coshm_segment_reap(job.f.segment, NULL), 0);
 	assert_int_equal(proc_collect(proc_spawn(worker_that_crashes, &job), PROC_DEADLINE_NS), 0);
 	assert_int_equal(coshm_segment_reap(job.f.segment, NULL), 0);
-	found = the_one(&job.f, COSHM_TASK_DELAYED);
+	assert_int_equal(
+		coshm_queue_each(job.f.queue, 0, COSHM_QUEUE_EACH_PAYLOAD, find_one, &found), 0);
+	assert_int_equal(found.count, 1);
 	assert_int_equal(found.info.attempts, 2);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(found.info.attempt_records[i].outcome, COSHM_ATTEMPT_CRASHED);

@@ -137,4 +137,7 @@ faulty check-words "unfinished business"
 echo "see /wor""k/notes" | put tests/notes.txt
 faulty check-words "a path of one machine"
 
+echo "as the iss""ue says" | put tests/notes.txt
+faulty check-words "what the repository does not hold"
+
 finish

@@ -462,7 +462,7 @@ static void years_pass_and_a_key_is_full_again(void **state)
 
 /* --- the table ---------------------------------------------------------------------------------------------- */
 
-/* The figure: 1,000,000 keys with debt in 20 MiB, at most 0.1 % of them forgotten. */
+/* What is promised for the table: 1,000,000 keys with debt in 20 MiB, at most 0.1 % of them forgotten. */
 static void million_keys_with_debt_fit_in_20_mib(void **state)
 {
 	const struct coshm_limiter_config config = {

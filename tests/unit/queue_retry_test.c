@@ -279,7 +279,7 @@ static void only_the_last_failures_are_remembered_as_many_as_configured(void **s
 			snprintf(text, sizeof(text), "e%d", i);
 			assert_int_equal(coshm_queue_nack(f.queue, &task, text, 0), 0);
 		}
-		found = the_one(&f, COSHM_TASK_DELAYED);
+		found = the_one(&f, COSHM_TASK_READY);
 		assert_int_equal(found.info.attempts, 13);
 		assert_int_equal(found.info.attempt_record_count, kept);
 		for (uint32_t i = 0; i < kept; i++) {

@@ -16,9 +16,6 @@
 #include "../common/names.h"
 #include "../common/random.h"
 
-/* Longer than anything that the server may legitimately take; then the request counts as hung. */
-#define REQUEST_TIMEOUT_NS (5 * DEMO_NS_PER_S)
-
 static const struct timeval reconnect_after = {.tv_usec = 2000};
 static const struct timeval tick_every = {.tv_usec = 50000};
 
@@ -135,6 +132,8 @@ static void finish(struct demo_connection *connection)
 	become_idle(connection);
 	demo_outcome_note(&load->outcome, &connection->asked, response, connection->body_matches,
 			  now_ns - connection->sent_ns);
+	load->outcome.early_misses += demo_presence_note(&load->presences[connection->url_index],
+							 response, connection->sent_ns, now_ns);
 	if (response->status == 200 && response->has_etag)
 		load->versions[connection->url_index] = response->version;
 	if (response->status != 429) {
@@ -263,11 +262,11 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 	for (uint32_t i = 0; i < load->options.connections; i++) {
 		struct demo_connection *connection = &load->connections[i];
 
-		if (!connection->is_busy || now_ns - connection->sent_ns < REQUEST_TIMEOUT_NS)
+		if (!connection->is_busy || now_ns - connection->sent_ns < load->options.timeout_ns)
 			continue;
 		load->outcome.timeouts++;
 		load->outcome.longest_block_ns = now_ns - connection->sent_ns;
-		demo_outcome_complain(&load->outcome, &connection->asked, "no answer for 5 s");
+		demo_outcome_complain(&load->outcome, &connection->asked, "no answer");
 		disconnect(connection);
 		go_on(connection, false);
 	}
@@ -300,9 +299,10 @@ int demo_load_open(struct demo_load *load, const struct demo_traffic *traffic,
 		.traffic = traffic,
 		.base = event_base_new(),
 		.versions = calloc(traffic->url_count, sizeof(*load->versions)),
+		.presences = calloc(traffic->url_count, sizeof(*load->presences)),
 		.random = 1,
 	};
-	rc = load->base && load->versions ? 0 : -ENOMEM;
+	rc = load->base && load->versions && load->presences ? 0 : -ENOMEM;
 	if (rc == 0)
 		rc = demo_admission_open(&load->admission, traffic->client_count, rate_per_s,
 					 burst);
@@ -331,6 +331,7 @@ void demo_load_close(struct demo_load *load)
 	demo_admission_close(&load->admission);
 	free(load->connections);
 	free(load->versions);
+	free(load->presences);
 	*load = (struct demo_load){0};
 }
 

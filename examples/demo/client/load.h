@@ -14,6 +14,7 @@
 #include "../common/traffic.h"
 #include "admission.h"
 #include "outcome.h"
+#include "presence.h"
 
 struct event_base;
 
@@ -23,6 +24,7 @@ struct demo_load_options {
 	uint32_t requests_per_connection;
 	uint32_t conditional_percent; /* share of requests for a page seen before that say so */
 	uint64_t for_ns;
+	uint64_t timeout_ns; /* a request without an answer is given up then */
 };
 
 struct demo_load {
@@ -35,7 +37,8 @@ struct demo_load {
 	struct event_base *base;
 	struct event *tick;
 	struct demo_connection *connections;
-	uint64_t *versions; /* by URL: the last one seen; 0 is none */
+	uint64_t *versions;		 /* by URL: the last one seen; 0 is none */
+	struct demo_presence *presences; /* by URL */
 	uint64_t random;
 	uint64_t next_request;
 	uint64_t stop_at_ns;

@@ -27,7 +27,7 @@ static const char help[] =
 	"  --rate R --burst B  what the server enforces per client and second (20, 40); with\n"
 	"                      --run-dir the server says it\n"
 	"  --max-block-ms N    no answer may take longer (1000)\n"
-	"  --json              one JSON object instead of the live lines and the table\n"
+	"  --json              one JSON object instead of the table; the live lines go to stderr\n"
 	"\n"
 	"Checked on every response: the body byte by byte against (URL, version, size), its age\n"
 	"against the TTL, the headers that its status needs. Checked over the run: admissions per\n"
@@ -45,6 +45,13 @@ static const char help[] =
 	"kills_holding recovery_ms longest_block_ms requests_per_worker verify ok.\n"
 	"kills_holding counts a victim under each kind that it held. recovery_ms is from SIGKILL\n"
 	"until all that the victim held is free. null: cannot be known without ledgers.\n"
+	"evictions, kills_holding, recovery_ms and verify are what the library says of itself: "
+	"the\n"
+	"server asks coshm_stats_each, coshm_inspect_member and coshm_inspect_verify. Everything "
+	"else\n"
+	"is seen from outside of the segment, and evictions are held against pages that were seen "
+	"to\n"
+	"go before their time.\n"
 	"\n"
 	"exit status: 0 every rule held, 1 not, 2 usage\n";
 

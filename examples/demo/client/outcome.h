@@ -17,8 +17,9 @@ struct demo_outcome {
 	uint64_t per_worker[DEMO_OUTCOME_WORKERS_MAX];
 	uint64_t pages; /* responses to those the limiter let through */
 	uint64_t hits;
-	uint64_t resets;   /* connections that ended under a request or could not be made */
-	uint64_t timeouts; /* requests that were given up */
+	uint64_t early_misses; /* of pages that must have been there, had they not been evicted */
+	uint64_t resets;       /* connections that ended under a request or could not be made */
+	uint64_t timeouts;     /* requests that were given up */
 	uint64_t bad_bodies;
 	uint64_t malformed; /* responses that break the contract otherwise */
 	uint64_t longest_block_ns;

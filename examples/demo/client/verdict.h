@@ -5,6 +5,12 @@
  * Two kinds of rules. Invariants hold in every run, however short. Coverage says that the run was
  * worth believing: something was evicted, refused, redelivered, and victims died holding each kind
  * of thing. A short run cannot promise that, so coverage counts from DEMO_COVERAGE_FROM_S on.
+ *
+ * Responses, bodies, admissions, waits and tasks are judged from outside of the segment: by what came
+ * back, and by ledgers that are ordinary files. Four things only the library can tell of itself, and
+ * the server asks it: the number of evictions (coshm_stats_each), what a victim held and when it was
+ * free (coshm_inspect_member), and whether the segment is sound (coshm_inspect_verify). The first is
+ * held against what the client saw: pages that went before their time are evictions.
  */
 #ifndef DEMO_CLIENT_VERDICT_H
 #define DEMO_CLIENT_VERDICT_H

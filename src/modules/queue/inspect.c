@@ -29,6 +29,18 @@ static uint32_t public_state(uint64_t word)
 	}
 }
 
+/* A task whose time has come waits for a worker, no longer for its time. */
+static uint32_t state_at(const struct coshm__record_shm *record, uint64_t word, uint64_t now_us)
+{
+	uint32_t state = public_state(word);
+
+	/* relaxed: who needs it to be of this life looks at the word again */
+	if (state == COSHM_TASK_DELAYED &&
+	    coshm__stamp_us(coshm__a64_load_relaxed(&record->due)) <= now_us)
+		return COSHM_TASK_READY;
+	return state;
+}
+
 static uint32_t pid_of(const struct coshm__segment *segment, uint32_t id24)
 {
 	uint32_t slot = id24 >> 14;
@@ -86,13 +98,13 @@ static void attempts_copy(const struct coshm__queue *q, uint32_t index, uint64_t
 }
 
 static void info_copy(const struct coshm__segment *segment, const struct coshm__queue *q,
-		      uint32_t index, uint64_t word, struct coshm_task_info *info)
+		      uint32_t index, uint64_t word, uint32_t state, struct coshm_task_info *info)
 {
 	const struct coshm__record_shm *record = &q->records[index];
 	uint64_t due = coshm__a64_load_relaxed(&record->due);
 
 	memset(info, 0, sizeof(*info));
-	info->state = public_state(word);
+	info->state = state;
 	info->holder_pid = pid_of(segment, coshm__record_owner(word));
 	if (info->state == COSHM_TASK_OTHER)
 		return;
@@ -100,7 +112,7 @@ static void info_copy(const struct coshm__segment *segment, const struct coshm__
 	info->payload_size_bytes = coshm__a32_load_relaxed(&record->payload_size_bytes);
 	info->enqueued_at_ns = coshm__a64_load_relaxed(&record->enqueued_at_ns);
 	info->max_attempts = coshm__a32_load_relaxed(&record->max_attempts);
-	if (info->state == COSHM_TASK_DELAYED)
+	if (coshm__record_state(word) == COSHM__RECORD_DELAYED)
 		info->due_at_ns = coshm__stamp_us(due) * 1000;
 	if (info->state == COSHM_TASK_LEASED &&
 	    coshm__stamp_is_of(due, coshm__record_lease_ticket(word) - 1))
@@ -144,15 +156,16 @@ static int look_at(const struct coshm__segment *segment, const struct coshm__que
 		   uint32_t index, uint32_t state_mask, struct look *look)
 {
 	const struct coshm__record_shm *record = &q->records[index];
+	uint64_t now_us = coshm__queue_now_ns(segment) / 1000;
 
 	for (int tries = 0; tries < COPY_TRIES; tries++) {
 		uint64_t word = coshm__record_load(record); /* [Q1] */
-		uint32_t state = public_state(word);
+		uint32_t state = state_at(record, word, now_us);
 		int error;
 
 		if (!state || (state_mask && !(state_mask >> state & 1)))
 			return 0;
-		info_copy(segment, q, index, word, &look->info);
+		info_copy(segment, q, index, word, state, &look->info);
 		error = payload_copy(q, index, look);
 		if (error)
 			return error;
@@ -196,12 +209,18 @@ int coshm_queue_each(struct coshm_queue *queue, uint32_t state_mask, uint32_t fl
 	return result;
 }
 
-static void count_states(const struct coshm__queue *q, uint64_t ret_counts[COSHM_TASK_OTHER + 1])
+static void count_states(const struct coshm__segment *segment, const struct coshm__queue *q,
+			 uint64_t ret_counts[COSHM_TASK_OTHER + 1])
 {
+	uint64_t now_us = coshm__queue_now_ns(segment) / 1000;
+
 	memset(ret_counts, 0, (COSHM_TASK_OTHER + 1) * sizeof(*ret_counts));
 	/* relaxed: each is right for its own moment */
-	for (uint32_t index = 0; index < q->capacity; index++)
-		ret_counts[public_state(coshm__a64_load_relaxed(&q->records[index].word))]++;
+	for (uint32_t index = 0; index < q->capacity; index++) {
+		const struct coshm__record_shm *record = &q->records[index];
+
+		ret_counts[state_at(record, coshm__a64_load_relaxed(&record->word), now_us)]++;
+	}
 }
 
 int coshm_queue_depth(struct coshm_queue *queue, struct coshm_queue_depth *ret_depth)
@@ -214,7 +233,7 @@ int coshm_queue_depth(struct coshm_queue *queue, struct coshm_queue_depth *ret_d
 	if (error)
 		return error;
 	q = op.handle->local;
-	count_states(q, counts);
+	count_states(op.segment, q, counts);
 	*ret_depth = (struct coshm_queue_depth){
 		.ready = counts[COSHM_TASK_READY],
 		.delayed = counts[COSHM_TASK_DELAYED],
@@ -230,7 +249,7 @@ uint64_t coshm__queue_gauge(struct coshm__handle *handle, uint32_t index)
 {
 	uint64_t counts[COSHM_TASK_OTHER + 1];
 
-	count_states(handle->local, counts);
+	count_states(handle->segment, handle->local, counts);
 	switch (index) {
 	case COSHM__STAT_QUEUE_ready:
 		return counts[COSHM_TASK_READY];

@@ -11,8 +11,9 @@
 /* What the steps of a crashed attempt start from. */
 struct snapshot {
 	uint64_t word, attempts, base, due, status, ended;
-	uint32_t lease; /* ticket of the dead member's lease */
-	uint32_t total; /* attempts, this one included */
+	uint64_t before; /* status of the attempt before this one */
+	uint32_t lease;	 /* ticket of the dead member's lease */
+	uint32_t total;	 /* attempts, this one included */
 	struct coshm__attempt_shm *attempt;
 };
 
@@ -30,6 +31,7 @@ static int snapshot_take(const struct coshm__queue *q, uint32_t index, uint64_t 
 	s->total = (uint32_t)s->attempts + (s->attempts >> 32 != s->lease);
 	s->attempt = coshm__queue_attempt(q, index, s->total);
 	s->status = coshm__a64_load_relaxed(&s->attempt->status);
+	s->before = coshm__a64_load_relaxed(&coshm__queue_attempt(q, index, s->total - 1)->status);
 	s->ended = coshm__a64_load_relaxed(&s->attempt->ended);
 	/* All of it was so while the word was this. */
 	coshm__acquire_fence();
@@ -64,6 +66,27 @@ static void crash_log(struct coshm__op *op, struct coshm__queue *q, uint32_t ind
 	COSHM__CRASH_POINT(QUEUE_REAP_COUNTED);
 }
 
+/*
+ * A worker that dies says little about the task at its hands: that comes back at once. Two that die one after the other
+ * over the same task say that it may be what kills them: that waits. So does a failure that was told, and a task whose
+ * attempt before is not known any more.
+ */
+static uint64_t retry_delay_ns(const struct coshm__op *op, const struct coshm__queue *q,
+			       uint32_t index, const struct snapshot *s)
+{
+	const struct coshm__record_shm *record = &q->records[index];
+	uint32_t failed = s->total - (uint32_t)s->base;
+	int told = s->status >> 32 == s->lease && (s->status & 0xf) == COSHM_ATTEMPT_FAILED;
+	int failed_before = (s->before >> 4 & 0xfffffff) == ((s->total - 1) & 0xfffffff) &&
+			    (s->before & 0xf) == COSHM_ATTEMPT_FAILED;
+
+	if (!told && (failed == 1 || failed_before))
+		return 0;
+	return coshm__queue_backoff_ns(
+		op->segment, q, coshm__task_id(coshm__a64_load_relaxed(&record->sequence), index),
+		failed);
+}
+
 /* LEASED or FINISH of the dead: a failed attempt. */
 static void reap_lease(struct coshm__op *op, struct coshm__queue *q, uint32_t index, uint64_t word)
 {
@@ -86,9 +109,7 @@ static void reap_lease(struct coshm__op *op, struct coshm__queue *q, uint32_t in
 		return;
 	}
 	if (!coshm__stamp_is_of(s.due, s.lease)) {
-		delay_ns = coshm__queue_backoff_ns(
-			op->segment, q,
-			coshm__task_id(coshm__a64_load_relaxed(&record->sequence), index), failed);
+		delay_ns = retry_delay_ns(op, q, index, &s);
 		due = s.due;
 		/* relaxed: published by the flag that comes next */
 		coshm__a64_cas_relaxed(&record->due, &due,
