@@ -22,7 +22,7 @@ struct coshm_object_info {
 	uint64_t size_bytes;
 	uint64_t created_at_ns;
 	uint32_t member_count; /* members that have it open */
-	uint32_t removed;      /* 1: removed, but still open somewhere */
+	uint32_t removed;      /* 1: removed; its memory is used again once no member has it open */
 };
 
 enum coshm_member_state {
