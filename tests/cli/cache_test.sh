@@ -4,7 +4,7 @@
 
 counter() {
 	run stats "$seg/pages" --json
-	in_json "pages.$1"
+	in_json "counters.$1"
 }
 
 "$shmctl" create "$seg" --size 8M

@@ -21,6 +21,9 @@ run queue ls "$seg" --json
 check_equal "ls lists all queues" 2 "$(in_json queues.length)"
 check_equal "ls --json: ready" 4 "$(in_json queues.0.ready)"
 check_equal "ls --json: capacity" 4 "$(in_json queues.0.capacity)"
+check_equal "ls --json: the pool" 262144 "$(in_json queues.0.payload_pool_bytes)"
+check_equal "ls --json: the kind of backoff" fixed "$(in_json queues.0.backoff.kind)"
+check_equal "... and its delay" 1000000 "$(in_json queues.0.backoff.base_ns)"
 run queue ls "$seg"
 prints "ls shows the backoff" "exponential:1s..5m00s"
 

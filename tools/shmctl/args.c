@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "args.h"
 
+#include "errors.h"
 #include "nearest.h"
 #include "output.h"
 #include "units.h"
@@ -271,6 +272,8 @@ struct args args_parse(const struct command *command, const struct args_option *
 		print_help(command, &set, option_count);
 		exit(output_finish(STATUS_OK));
 	}
+	if (args.json)
+		errors_in_json();
 	args.operand_count = argc - optind;
 	args.operands = argv + optind;
 	check_operands(&args);

@@ -80,13 +80,7 @@ struct queue_listing {
 
 static struct units_text backoff_text(const struct coshm_queue_config *config)
 {
-	static const char *const kinds[] = {
-		[COSHM_BACKOFF_EXPONENTIAL] = "exponential",
-		[COSHM_BACKOFF_LINEAR] = "linear",
-		[COSHM_BACKOFF_FIXED] = "fixed",
-	};
-	const char *kind = config->backoff_kind < OUTPUT_COUNT(kinds) ? kinds[config->backoff_kind]
-								      : "unknown";
+	const char *kind = summary_backoff_name(config->backoff_kind);
 	struct units_text out;
 
 	if (config->backoff_kind == COSHM_BACKOFF_FIXED)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include <unistd.h>
 
 static char last_detail[512];
+static char advice[512];
+static bool in_json;
 
 static void listen_to_library(void *context, int level, const char *message)
 {
@@ -30,6 +33,21 @@ void errors_listen(void)
 void errors_forget(void)
 {
 	last_detail[0] = '\0';
+	advice[0] = '\0';
+}
+
+void errors_in_json(void)
+{
+	in_json = true;
+}
+
+void errors_advise(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(advice, sizeof(advice), format, arguments);
+	va_end(arguments);
 }
 
 static const struct {
@@ -52,8 +70,24 @@ int errors_status(int error)
 	return STATUS_FAILURE;
 }
 
+static void say_in_json(int status, const char *subject, const char *what, const char *fix)
+{
+	json_t *document = json_pack("{s:o, s:s, s:i}", "subject", output_json_text(subject),
+				     "error", what, "exit_code", status);
+
+	if (last_detail[0])
+		json_object_set_new(document, "detail", output_json_text(last_detail));
+	if (fix)
+		json_object_set_new(document, "fix", output_json_text(fix));
+	output_json(document);
+}
+
 int errors_say(int status, const char *subject, const char *what, const char *fix)
 {
+	if (advice[0])
+		fix = advice;
+	if (in_json && !output_has_json())
+		say_in_json(status, subject, what, fix);
 	fflush(stdout);
 	fprintf(stderr, "shmctl: %s: %s\n", subject, what);
 	if (last_detail[0])

@@ -15,6 +15,10 @@ struct coshm_segment;
 void errors_listen(void);
 /* Forget what it said about calls whose failure was expected. */
 void errors_forget(void);
+/* Errors are a JSON document on stdout as well, unless there was one before. */
+void errors_in_json(void);
+/* What to do about the next error, where a command knows better than the library. */
+__attribute__((format(printf, 1, 2))) void errors_advise(const char *format, ...);
 
 /* @subject: what the command was about, such as "shop/pages". @error: a return of coshm, or a negative errno. */
 int errors_fail(const char *subject, int error);

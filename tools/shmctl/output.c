@@ -101,10 +101,18 @@ void output_table_end(struct libscols_table *table, const char *if_empty)
 	scols_unref_table(table);
 }
 
+static bool has_json;
+
+bool output_has_json(void)
+{
+	return has_json;
+}
+
 int output_json(json_t *document)
 {
 	if (!document)
 		output_no_memory();
+	has_json = true;
 	if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) == 0)
 		putchar('\n');
 	json_decref(document);
