@@ -101,10 +101,31 @@ check_equal "... and nothing that is no sample or comment" 0 "$(grep -cvE '^(#|c
 expect 0 "stats of one object" stats "$seg/pages"
 prints_not "... leaves out the others" login
 
+run stats "$seg/pages"
+prints "the table has the same names" live_bytes
+
+# On a terminal of 80 columns.
+on_terminal() {
+	script -qec "stty cols 80 rows 24; '$shmctl' $*" /dev/null 2>/dev/null </dev/null | tr -d '\r' >"$out"
+}
+if command -v script >/dev/null && on_terminal --version && grep -q shmctl "$out"; then
+	long=$(printf '%0200d' 0)
+	"$shmctl" cache set "$seg/pages" a-key-of-twenty-five-bytes "$long"
+	on_terminal cache ls "$seg/pages" --show-values
+	prints "a short cell beside a long one stays whole" "a-key-of-twenty-five-bytes "
+	check_equal "a cell that is cut has a mark" 1 "$(grep -c '0…$' "$out")"
+	check_equal "no line is too long" "" "$(awk '{ gsub(/…/, "x") } length > 80' "$out")"
+	on_terminal ls "$seg"
+	prints "what a queue holds fits in" "0 dead of 10"
+else
+	skip "tables on a terminal" "script(1) is missing"
+fi
+
 # Help.
 expect 0 "--help" --help
 prints "... says what to try first" "Try first"
 prints "... shows the groups" "Rate limiters"
+check_equal "... fits on a terminal" "" "$(awk 'length > 80' "$out")"
 for verb in ls info ps stats verify create rm reap "cache create" "cache ls" "cache get" "cache set" "cache del" \
 	"limit create" "limit show" "limit take" "queue create" "queue ls" "queue peek" "queue dead" \
 	"queue push" "queue pop"; do
@@ -115,6 +136,7 @@ for verb in ls info ps stats verify create rm reap "cache create" "cache ls" "ca
 		expect 0 "$verb --help" $verb --help
 		prints "... starts with its usage" "Usage: shmctl $verb"
 		prints "... and has an example" "  shmctl $verb"
+		check_equal "... and fits on a terminal" "" "$(awk 'length > 80' "$out")"
 		cp "$out" "$tap_dir/help"
 		run help $verb
 		check "help $verb is the same" cmp "$tap_dir/help" "$out"

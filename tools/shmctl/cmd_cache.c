@@ -59,8 +59,8 @@ const struct command command_cache_create = {
 		"exactly so with --lanes 1; none drops nothing, and a set that does not fit "
 		"fails.\n",
 	.examples = "  shmctl cache create shop/pages --size 32M\n"
-		    "  shmctl cache create shop/recent --size 1M --policy lru --max-entries 1000 "
-		    "--lanes 1\n",
+		    "  shmctl cache create shop/recent --size 1M --policy lru \\\n"
+		    "      --max-entries 1000 --lanes 1\n",
 	.flags = COMMAND_ACTS | COMMAND_JSON,
 	.run = cmd_cache_create,
 };

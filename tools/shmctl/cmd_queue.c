@@ -139,7 +139,7 @@ static int cmd_queue_ls(const struct command *command, int argc, char **argv)
 		{"CAPACITY", OUTPUT_RIGHT},
 		{"PAYLOAD", OUTPUT_RIGHT},
 		{"ATTEMPTS", OUTPUT_RIGHT},
-		{"BACKOFF", 0},
+		{"BACKOFF", OUTPUT_TRUNC},
 	};
 	struct args args = args_parse(command, NULL, 0, argc, argv);
 	struct queue_listing listing = {.segment = NULL};

@@ -124,7 +124,7 @@ struct summary_text summary_text(const struct summary *summary)
 	case COSHM_OBJECT_QUEUE:
 		snprintf(out.text, sizeof(out.text),
 			 "%" PRIu64 " ready, %" PRIu64 " delayed, %" PRIu64 " leased, %" PRIu64
-			 " dead, capacity %" PRIu64,
+			 " dead of %" PRIu64,
 			 depth->ready, depth->delayed, depth->leased, depth->dead, depth->capacity);
 		break;
 	default:
