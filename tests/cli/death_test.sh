@@ -3,7 +3,7 @@
 . "$srcdir/tests/cli/cli.sh"
 
 "$shmctl" create "$seg" --size 4M
-"$shmctl" queue create "$seg/mail" --capacity 16 --max-payload 1K --max-attempts 3 --backoff fixed:0
+"$shmctl" queue create "$seg/mail" --capacity 16 --max-payload 1K --max-attempts 3 --backoff fixed:1ms
 "$shmctl" queue push "$seg/mail" task >/dev/null
 "$shmctl" queue pop "$seg/mail" -- sleep 60 >"$tap_dir/pop.out" 2>&1 &
 pop=$!

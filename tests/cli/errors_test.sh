@@ -43,6 +43,42 @@ expect 2 "a rate of nothing" limit create "$seg/login" --rate 0/s --burst 5 --ke
 expect 2 "a policy that does not exist" cache create "$seg/pages" --size 1M --policy mru
 expect 2 "a backoff that does not exist" queue create "$seg/mail" --capacity 9 --max-payload 1K --backoff square:1s
 expect 2 "a fixed backoff with two delays" queue create "$seg/mail" --capacity 9 --max-payload 1K --backoff fixed:1s..2s
+expect 2 "a linear backoff over the longest delay's default" queue create "$seg/mail" --capacity 9 --max-payload 1K --backoff linear:2h
+expect 2 "a key of nothing" cache set "$seg/pages" "" value
+says "... names it" "KEY has 0 bytes"
+expect 2 "entries without lru" cache create "$seg/pages" --size 1M --max-entries 5
+says "... says so" "--policy lru"
+expect 2 "a cache that is too small" cache create "$seg/pages" --size 1K
+says "... names the size, and the least" "size_bytes is 1024; it is 256 KiB at least"
+expect 2 "too many lanes" cache create "$seg/pages" --size 1M --lanes 1000000
+says "... names them" "lanes is 1000000"
+expect 2 "a queue for too many tasks" queue create "$seg/mail" --capacity 65537 --max-payload 1K
+says "... names the capacity" "capacity is 1 to 65536"
+expect 2 "a burst that takes years" limit create "$seg/login" --rate 1/h --burst 99999999 --keys 10
+says "... names it" "burst of 99999999"
+
+# 0 would be the library's default, which is not what was said.
+zero_is_refused() { # OPTION VERB...
+	zero_option=$1
+	shift
+	expect 2 "$* is refused" "$@"
+	says "... by its name" "$zero_option"
+}
+zero_is_refused --max-size create "$seg-x" --size 1M --max-size 0
+zero_is_refused --mode create "$seg-x" --size 1M --mode 0000
+zero_is_refused --ttl cache set "$seg/pages" key value --ttl 0
+zero_is_refused --max-entries cache create "$seg/pages" --size 1M --policy lru --max-entries 0
+zero_is_refused --lanes cache create "$seg/pages" --size 1M --lanes 0
+zero_is_refused --burst limit create "$seg/login" --rate 1/s --burst 0 --keys 1
+zero_is_refused --keys limit create "$seg/login" --rate 1/s --burst 1 --keys 0
+zero_is_refused capacity queue create "$seg/mail" --capacity 0 --max-payload 1
+for option in "--max-payload 0" "--max-payload 1 --pool 0" "--max-payload 1 --max-attempts 0" \
+	"--max-payload 1 --backoff fixed:0" "--max-payload 1 --backoff linear:0..1s" \
+	"--max-payload 1 --backoff exponential:1s..0"; do
+	# shellcheck disable=SC2086
+	zero_is_refused "--${option##*--}" queue create "$seg/mail" --capacity 1 $option
+done
+
 expect 2 "queue pop without --" queue pop "$seg/mail" cat
 expect 2 "queue pop with nothing behind --" queue pop "$seg/mail" --
 expect 2 "--json and --prom at once" stats "$seg" --json --prom

@@ -3,7 +3,7 @@
 . "$srcdir/tests/cli/cli.sh"
 
 "$shmctl" create "$seg" --size 16M
-expect 0 "queue create" queue create "$seg/mail" --capacity 4 --max-payload 64K --max-attempts 2 --backoff fixed:0
+expect 0 "queue create" queue create "$seg/mail" --capacity 4 --max-payload 64K --max-attempts 2 --backoff fixed:1ms
 expect 0 "queue create with an exponential backoff" queue create "$seg/slow" --capacity 4 --max-payload 1K \
 	--backoff exponential:1s..5m
 expect 0 "push prints the id" queue push "$seg/mail" "to: alice"

@@ -249,6 +249,12 @@ static void store(const struct command *command, const struct args_option *row, 
 	}
 	if (error == -ERANGE)
 		args_wrong(command, "--%s %s: too large a number", row->name, value);
+	if (!error && row->not_zero &&
+	    !(row->count	? *row->count
+	      : row->size_bytes ? *row->size_bytes
+				: *row->for_ns))
+		args_wrong(command, "--%s %s: it starts above 0; %s", row->name, value,
+			   row->not_zero);
 	if (error)
 		args_wrong(command, "--%s %s: wanted is %s", row->name, value, wanted[kind]);
 }

@@ -15,6 +15,7 @@
 
 #define PREVIEW_COLUMNS 60
 #define SCAN_BUDGET	4096 /* index buckets per call: so that a limit is noticed soon */
+#define KEY_BYTES_MAX	65535
 
 static int cmd_cache_create(const struct command *command, int argc, char **argv)
 {
@@ -27,9 +28,9 @@ static int cmd_cache_create(const struct command *command, int argc, char **argv
 		{"policy", "P", "what goes when it is full: s3fifo (default), lru or none",
 		 .text = &policy},
 		{"max-entries", "N", "lru only: at most this many entries",
-		 .count = &config.max_entries},
+		 .not_zero = "leave it out for no limit", .count = &config.max_entries},
 		{"lanes", "N", "writers that append side by side (default: by CPUs and size)",
-		 .count = &lanes},
+		 .not_zero = "leave it out for the default", .count = &lanes},
 	};
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct target target = args_object(&args, 0);
@@ -38,6 +39,8 @@ static int cmd_cache_create(const struct command *command, int argc, char **argv
 
 	if (policy && summary_policy_parse(policy, &config.policy))
 		args_wrong(command, "--policy %s: there are s3fifo, lru and none", policy);
+	if (config.max_entries && config.policy != COSHM_CACHE_LRU)
+		args_wrong(command, "--max-entries is for --policy lru only");
 	if (lanes > UINT32_MAX)
 		args_wrong(command, "--lanes %" PRIu64 ": too many", lanes);
 	config.lanes = (uint32_t)lanes;
@@ -232,6 +235,16 @@ static void print_value_json(json_t *document, int hit, const struct value *valu
 	output_json(document);
 }
 
+static const char *key_operand(const struct command *command, const struct args *args)
+{
+	const char *key = args->operands[1];
+
+	if (!*key || strlen(key) > KEY_BYTES_MAX)
+		args_wrong(command, "KEY has %zu bytes; it has 1 to %d", strlen(key),
+			   KEY_BYTES_MAX);
+	return key;
+}
+
 static int cmd_cache_get(const struct command *command, int argc, char **argv)
 {
 	bool peek = false;
@@ -243,7 +256,7 @@ static int cmd_cache_get(const struct command *command, int argc, char **argv)
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct value value = {.data = NULL};
 	struct attached attached;
-	const char *key = args.operands[1];
+	const char *key = key_operand(command, &args);
 	uint32_t flags =
 		peek ? COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER : attach_flags(&args);
 	json_t *document;
@@ -290,12 +303,13 @@ static int cmd_cache_set(const struct command *command, int argc, char **argv)
 {
 	uint64_t ttl_ns = COSHM_FOREVER;
 	const struct args_option options[] = {
-		{"ttl", "D", "time to live, such as 5m (default: for ever)", .for_ns = &ttl_ns},
+		{"ttl", "D", "time to live, such as 5m (default: for ever)",
+		 .not_zero = "leave it out for ever", .for_ns = &ttl_ns},
 	};
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct coshm_cache_config config = {.struct_size_bytes = sizeof(config)};
 	struct attached attached;
-	const char *key = args.operands[1];
+	const char *key = key_operand(command, &args);
 	size_t size_bytes = 0;
 	void *data = NULL;
 	json_t *document;
@@ -333,7 +347,7 @@ static int cmd_cache_del(const struct command *command, int argc, char **argv)
 {
 	struct args args = args_parse(command, NULL, 0, argc, argv);
 	struct attached attached;
-	const char *key = args.operands[1];
+	const char *key = key_operand(command, &args);
 	json_t *document;
 	int status =
 		attach_open(&attached, args_object(&args, 0), attach_flags(&args), ATTACH_CACHE);

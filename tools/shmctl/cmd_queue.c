@@ -23,9 +23,10 @@ static int cmd_queue_create(const struct command *command, int argc, char **argv
 		{"capacity", "N", "tasks in any state, dead letters included", .required = true,
 		 .count = &config.capacity},
 		{"max-payload", "S", "largest payload", .required = true,
+		 .not_zero = "1 will do for tasks without one",
 		 .size_bytes = &config.payload_max_bytes},
 		{"max-attempts", "N", "deliveries before a task is dead (default: 20)",
-		 .count = &max_attempts},
+		 .not_zero = "1 is no retry", .count = &max_attempts},
 		{"backoff", "B",
 		 "delay before a retry: fixed:D, linear:D..D or exponential:D..D "
 		 "(default: exponential:1s..1h)",
@@ -41,7 +42,7 @@ static int cmd_queue_create(const struct command *command, int argc, char **argv
 			args_wrong(
 				command,
 				"--backoff %s: wanted is fixed:D, linear:D..D or exponential:D..D, "
-				"such as exponential:1s..5m",
+				"such as fixed:1ms or exponential:1s..5m, with delays above 0",
 				backoff_text);
 		config.backoff_kind = backoff.kind;
 		config.backoff_base_ns = backoff.base_ns;
