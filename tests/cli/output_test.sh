@@ -128,7 +128,7 @@ prints "... shows the groups" "Rate limiters"
 check_equal "... fits on a terminal" "" "$(awk 'length > 80' "$out")"
 for verb in ls info ps stats verify create rm reap "cache create" "cache ls" "cache get" "cache set" "cache del" \
 	"limit create" "limit show" "limit take" "queue create" "queue ls" "queue peek" "queue dead" \
-	"queue push" "queue pop"; do
+	"queue redrive" "queue drop" "queue push" "queue pop"; do
 	# shellcheck disable=SC2086
 	help_of() {
 		run --help

@@ -50,6 +50,8 @@ static int cmd_cache_create(const struct command *command, int argc, char **argv
 		return status;
 	error = coshm_cache_create(attached.segment, attached.target.object, &config, 0,
 				   &attached.cache);
+	if (error == -ENOSPC)
+		attach_advise_room(&attached);
 	return attach_leave(&attached, &args, error, output_json_about(&attached.target));
 }
 
@@ -324,6 +326,9 @@ static int cmd_cache_set(const struct command *command, int argc, char **argv)
 		error = input_operand(args.operands[2], config.size_bytes, &data, &size_bytes);
 	if (!error)
 		error = coshm_cache_set(attached.cache, key, strlen(key), data, size_bytes, ttl_ns);
+	if (error == -ENOSPC && config.policy == COSHM_CACHE_NONE)
+		errors_advise("with --policy none nothing is pushed out: delete keys (shmctl cache "
+			      "del), or create the cache with a larger --size or another policy");
 	document = output_json_about(&attached.target);
 	output_json_bytes(document, "key", key, strlen(key));
 	json_object_set_new(document, "value_size_bytes", output_json_number(size_bytes));

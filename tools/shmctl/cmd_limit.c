@@ -36,6 +36,8 @@ static int cmd_limit_create(const struct command *command, int argc, char **argv
 		return status;
 	error = coshm_limiter_create(attached.segment, attached.target.object, &config, 0,
 				     &attached.limiter);
+	if (error == -ENOSPC)
+		attach_advise_room(&attached);
 	return attach_leave(&attached, &args, error, output_json_about(&attached.target));
 }
 

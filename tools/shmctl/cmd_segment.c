@@ -59,7 +59,7 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 
 	error = coshm_segment_create(target.segment, &config, 0, &segment);
 	if (error) {
-		status = errors_fail(target.segment, error);
+		status = errors_fail_create(&target, &config, error);
 	} else {
 		coshm_segment_detach(segment);
 		if (args.json)
@@ -140,7 +140,7 @@ static int take_census(const struct target *target, struct census *ret_census)
 	int error = coshm_segment_attach(target->segment,
 					 COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER, &segment);
 
-	if (error == -ENOENT || (error && target->object))
+	if (error == -ENOENT || error == -ETIMEDOUT || (error && target->object))
 		return errors_fail_segment(target, error);
 	errors_forget();
 	if (error)

@@ -10,6 +10,7 @@
 #include "args.h"
 
 struct coshm_segment;
+struct coshm_segment_config;
 
 /* Listen to the library's log: it knows the details of a failure. */
 void errors_listen(void);
@@ -24,6 +25,9 @@ __attribute__((format(printf, 1, 2))) void errors_advise(const char *format, ...
 int errors_fail(const char *subject, int error);
 /* The segment could not be attached. */
 int errors_fail_segment(const struct target *target, int error);
+/* ... or not be made. */
+int errors_fail_create(const struct target *target, const struct coshm_segment_config *config,
+		       int error);
 /* The object could not be opened as a @type ("cache"); @segment tells what is there instead. */
 int errors_fail_object(const struct target *target, const char *type, int error,
 		       struct coshm_segment *segment);

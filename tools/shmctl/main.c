@@ -26,13 +26,10 @@ static const struct command *const cache_commands[] = {&command_cache_create, &c
 						       &command_cache_del,    NULL};
 static const struct command *const limit_commands[] = {&command_limit_create, &command_limit_show,
 						       &command_limit_take, NULL};
-static const struct command *const queue_commands[] = {&command_queue_create,
-						       &command_queue_ls,
-						       &command_queue_peek,
-						       &command_queue_dead,
-						       &command_queue_push,
-						       &command_queue_pop,
-						       NULL};
+static const struct command *const queue_commands[] = {
+	&command_queue_create, &command_queue_ls,      &command_queue_peek,
+	&command_queue_dead,   &command_queue_redrive, &command_queue_drop,
+	&command_queue_push,   &command_queue_pop,     NULL};
 
 static const struct command_group groups[] = {
 	{NULL, "Segments", "shmctl ps shop", segment_commands},
