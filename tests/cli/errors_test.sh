@@ -234,6 +234,20 @@ echo "neither here nor there" >"$copy"
 expect 6 "a file that is no segment" verify "$copy"
 says "... says so" "not a coshm segment"
 
+# 1: a stopped creator ------------------------------------------------------------------------
+
+cp "/dev/shm/$seg" "$copy"
+patch "$copy" 24 001
+"$stopper" "$copy" >"$tap_dir/stopper" &
+stopped=$!
+check "control: somebody creates it, and is stopped" eventually grep -q locked "$tap_dir/stopper"
+expect 1 "a segment whose creator is stopped" info "$seg-copy"
+says "... says who it is" "pid $stopped (stopper) has it open and is stopped"
+says "... and what to do" "kill -CONT"
+kill -CONT "$stopped"
+wait "$stopped" 2>/dev/null || true
+expect 3 "... which works" info "$seg-copy"
+
 # 1: no room ----------------------------------------------------------------------------------
 
 expect 0 "control: a cache that evicts nothing" cache create "$seg/none" --size 256K --policy none

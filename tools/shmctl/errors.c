@@ -2,6 +2,7 @@
 #include "errors.h"
 
 #include "attach.h"
+#include "holders.h"
 #include "output.h"
 #include "segments.h"
 
@@ -189,9 +190,14 @@ int errors_fail_segment(const struct target *target, int error)
 		advise_unreadable(target, path);
 		return errors_fail(target->segment, error);
 	case ETIMEDOUT:
-		errors_advise("see who has it open: fuser -v %s; a stopped one goes on after kill "
-			      "-CONT PID, and kill -9 PID frees the lock, too",
-			      path);
+		if (holders_stopped(path, fix, sizeof(fix) / 2))
+			errors_advise("%s has it open and is stopped: kill -CONT makes it go on, "
+				      "and kill -9 frees the lock, too",
+				      fix);
+		else
+			errors_advise("see who has it open (fuser -v %s) and keeps the others "
+				      "waiting; killing it frees the lock",
+				      path);
 		return errors_fail(target->segment, error);
 	case ENOENT:
 		/* There is a file, but no segment in it (yet): the library says why. */
