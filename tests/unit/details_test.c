@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Whoever is told -EINVAL hears which argument it was: in the log callback, by the name that the header gives it. */
+/*
+ * Whoever is told -EINVAL, -E2BIG or -EMSGSIZE hears which argument it was: in the log callback, by the name that the
+ * header gives it.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,8 +56,8 @@ static int end(void **state)
 /* The call was refused, and the detail has the word. */
 static void refused_for(int result, const char *word, int line)
 {
-	if (result != -EINVAL)
-		fail_msg("line %d: returned %d, not -EINVAL", line, result);
+	if (result != -EINVAL && result != -E2BIG && result != -EMSGSIZE)
+		fail_msg("line %d: returned %d", line, result);
 	if (!strstr(detail, word))
 		fail_msg("line %d: \"%s\" does not say %s", line, detail, word);
 	detail[0] = '\0';
@@ -152,6 +155,7 @@ static void limiters_name_the_argument(void **state)
 	REFUSED_FOR("config", coshm_limiter_configure(limiter, NULL));
 	good.keys_max = 3;
 	REFUSED_FOR("keys_max", coshm_limiter_configure(limiter, &good));
+	REFUSED_FOR("cost is 7", coshm_limiter_try(limiter, "k", 1, 7, NULL));
 	REFUSED_FOR("key", coshm_limiter_try(limiter, NULL, 1, 1, NULL));
 	REFUSED_FOR("key", coshm_limiter_try_at(limiter, NULL, 1, 1, 1, NULL));
 	REFUSED_FOR("key", coshm_limiter_peek(limiter, NULL, 1, NULL));
@@ -203,6 +207,7 @@ static void queues_name_the_argument(void **state)
 	REFUSED_FOR("ret_queue", coshm_queue_open(segment, "q", NULL));
 	REFUSED_FOR("ret_config", coshm_queue_config(queue, NULL));
 	REFUSED_FOR("payload", coshm_queue_enqueue(queue, NULL, 1, NULL, NULL));
+	REFUSED_FOR("payload of 16777216", coshm_queue_enqueue(queue, detail, 1 << 24, NULL, NULL));
 	REFUSED_FOR("delay_ns", coshm_queue_enqueue(queue, "", 0, &late, NULL));
 	REFUSED_FOR("ret_task", coshm_queue_reserve(queue, 0, NULL));
 	REFUSED_FOR("task", coshm_queue_payload(queue, NULL, NULL, &size));

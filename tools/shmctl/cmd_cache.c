@@ -326,6 +326,10 @@ static int cmd_cache_set(const struct command *command, int argc, char **argv)
 		error = input_operand(args.operands[2], config.size_bytes, &data, &size_bytes);
 	if (!error)
 		error = coshm_cache_set(attached.cache, key, strlen(key), data, size_bytes, ttl_ns);
+	if (error == -E2BIG)
+		errors_advise("key and value take an eighth of the cache at most, here %s: create "
+			      "the cache with a larger --size",
+			      units_size(config.size_bytes / 8).text);
 	if (error == -ENOSPC && config.policy == COSHM_CACHE_NONE)
 		errors_advise("with --policy none nothing is pushed out: delete keys (shmctl cache "
 			      "del), or create the cache with a larger --size or another policy");
