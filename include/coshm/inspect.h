@@ -22,7 +22,7 @@ struct coshm_object_info {
 	uint64_t size_bytes;
 	uint64_t created_at_ns;
 	uint32_t member_count; /* members that have it open */
-	uint32_t removed;      /* 1: removed, but still open somewhere */
+	uint32_t removed;      /* 1: removed; its memory is used again once no member has it open */
 };
 
 enum coshm_member_state {
@@ -82,8 +82,9 @@ COSHM_CHECK_RESULT int coshm_inspect_member(struct coshm_segment *segment, uint3
 /*
  * coshm_inspect_verify - walk every structure and check its invariants
  * @object   one object, or NULL for all
- * @report   called for each finding, may be NULL; @where is "cache/pages" and the like. It runs inside of an operation:
- *           it must be short, and must not call coshm.
+ * @report   called for each finding, may be NULL; @where is "NAME/PART", such as "sessions/pages" for the pages of the
+ *           object called sessions, or "segment/PART". It runs inside of an operation: it must be short, and must not
+ *           call coshm.
  *
  * On a segment in use a finding that is not there a moment later is looked at again before it is called damage.
  * Returns   0, also with findings (see @ret_result); -ENOENT; -EBADF

@@ -27,7 +27,7 @@ struct coshm_stat {
 	const char *object; /* name of the object; "" for the segment's own */
 	const char *type;   /* "segment", "cache", "limiter", "queue" */
 	const char *name;   /* "hits" */
-	const char *unit;   /* "", "bytes", "ns" */
+	const char *unit;   /* "", "bytes" */
 	const char *doc;    /* one line */
 	uint32_t kind;	    /* coshm_stat_kind */
 	uint32_t reserved;

@@ -11,7 +11,8 @@
 void coshm__finding(struct coshm__findings *findings, int level, const char *where,
 		    const char *format, ...)
 {
-	char text[256];
+	char text[256], place[COSHM_NAME_SIZE_BYTES + 64];
+	const char *part = strchr(where, '/');
 	va_list arguments;
 
 	findings->result.pending += level == COSHM_VERIFY_PENDING;
@@ -21,6 +22,11 @@ void coshm__finding(struct coshm__findings *findings, int level, const char *whe
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
+	/* Of ten queues, which? The type alone would not say. */
+	if (findings->object) {
+		snprintf(place, sizeof(place), "%s%s", findings->object, part ? part : "");
+		where = place;
+	}
 	findings->report(findings->context, level, where, text);
 }
 
@@ -303,9 +309,11 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 	    (wanted && (info.removed || strcmp(info.name, wanted))))
 		return 0;
 	findings->result.checked_objects++;
+	findings->object = info.name;
 	if (!coshm__object_type_find(info.type)) {
 		coshm__finding(findings, COSHM_VERIFY_NOTE, info.name,
 			       "type %u is not known to this version", info.type);
+		findings->object = NULL;
 		return 1;
 	}
 	view = coshm__view_get(segment, index);
@@ -315,6 +323,7 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 			       "its header does not fit its size");
 	else if (view && view->object_type->verify)
 		view->object_type->verify(view, findings);
+	findings->object = NULL;
 	return 1;
 }
 

@@ -16,9 +16,11 @@
 struct coshm__findings {
 	void (*report)(void *context, int level, const char *where, const char *text);
 	void *context;
+	const char *object; /* whose findings they are; NULL: the segment's own */
 	struct coshm_verify_result result;
 };
 
+/* @where is "TYPE/PART", such as "cache/pages"; who listens gets the object's name for the type: "sessions/pages". */
 void coshm__finding(struct coshm__findings *findings, int level, const char *where,
 		    const char *format, ...) __attribute__((format(printf, 4, 5)));
 

@@ -20,6 +20,7 @@ if ! [ -x "$shmctl" ]; then
 fi
 shmctl=$(cd "$(dirname "$shmctl")" && pwd)/$(basename "$shmctl")
 jsonq=$PWD/tests/cli/jsonq
+stopper=$PWD/tests/cli/stopper
 
 . "$srcdir/tests/support/tap.sh"
 

@@ -3,7 +3,7 @@
 . "$srcdir/tests/cli/cli.sh"
 
 "$shmctl" create "$seg" --size 4M
-"$shmctl" queue create "$seg/mail" --capacity 16 --max-payload 1K --max-attempts 3 --backoff fixed:0
+"$shmctl" queue create "$seg/mail" --capacity 16 --max-payload 1K --max-attempts 3 --backoff fixed:1ms
 "$shmctl" queue push "$seg/mail" task >/dev/null
 "$shmctl" queue pop "$seg/mail" -- sleep 60 >"$tap_dir/pop.out" 2>&1 &
 pop=$!
@@ -35,6 +35,8 @@ check_equal "ls shows it" 1 "$(grep -c "^$seg .*1 dead member" "$out")"
 expect 0 "verify: no damage" verify "$seg" --json
 check "... but work that is pending" test "$(in_json pending)" -gt 0
 check_equal "... is called that" pending "$(in_json findings.0.level)"
+check_equal "... and which queue has it" mail/records "$(in_json findings.1.where)"
+check_equal "... in words" "record 0 belongs to a dead member: its worker had the task" "$(in_json findings.1.text)"
 expect 0 "verify for people" verify "$seg"
 prints "... calls it ok" "$seg: ok"
 check "looking changed nothing" dead

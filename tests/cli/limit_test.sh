@@ -49,6 +49,9 @@ check_equal "take - of nothing" "allowed 0, denied 0" "$("$shmctl" limit take "$
 
 run ls "$seg"
 prints "ls of the segment sums a limiter up" "1/h, burst 100, for 10 keys"
+expect 1 "take more than the burst" limit take "$seg/login" 1 -n 4
+says "... says how much that is" "cost is 4, the burst only 3"
+says "... and what to do" "--burst"
 expect 2 "create without --burst" limit create "$seg/x" --rate 1/s --keys 10
 expect 0 "verify afterwards" verify "$seg"
 finish

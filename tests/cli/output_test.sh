@@ -47,6 +47,36 @@ for words in "cache set $seg/pages k v" "cache del $seg/pages k" "limit take $se
 	one_document_of_deed
 done
 
+# Errors are a document, too.
+fails_in_json() { # STATUS ERROR VERB...
+	fails_status=$1 fails_error=$2
+	shift 2
+	expect "$fails_status" "$*: fails with --json" "$@" --json
+	check_equal "... with one document, which says what" "$fails_error" "$(in_json error)"
+	check_equal "... and has the exit code" "$fails_status" "$(in_json exit_code)"
+	check "... and what to do" in_json fix
+}
+fails_in_json 3 "no such segment" info "$seg-missing"
+fails_in_json 3 "no such object" cache ls "$seg/missing"
+fails_in_json 3 "is a queue, not a cache" cache get "$seg/mail" key
+fails_in_json 1 "a segment or object of that name exists" cache create "$seg/pages" --size 1M
+check "... and the detail" in_json detail
+check_status 1 "a failure after a document" sh -c "echo k | '$shmctl' limit take '$seg/login' -n 9 - --json >'$out' 2>'$err'"
+check "... adds no second one" sh -c "'$jsonq' <'$out'"
+
+# Of counters: as of everything else, what it is about comes first.
+run stats "$seg" --json
+check_equal "stats --json: segment" "$seg" "$(in_json segment)"
+check "stats --json: its counters" in_json counters.committed_bytes
+check_equal "stats --json: all objects" 5 "$(in_json objects.length)"
+check_equal "stats --json: name" pages "$(in_json objects.0.name)"
+check_equal "stats --json: type" cache "$(in_json objects.0.type)"
+check "stats --json: counters" in_json objects.0.counters.hits
+run stats "$seg/mail" --json
+check_equal "stats --json of an object: object" mail "$(in_json object)"
+check_equal "stats --json of an object: type" queue "$(in_json type)"
+check_equal "stats --json of an object: counters" 2 "$(in_json counters.enqueued)"
+
 plain() {
 	run "$@"
 	check_fails "$*: no escape bytes in a pipe" grep -q "$(printf '\033')" "$out"
@@ -66,17 +96,39 @@ check "a closed pipe is no disaster" sh -c "'$shmctl' stats '$seg' | head -1"
 expect 0 "stats --prom" stats "$seg" --prom
 prints "... has a type line" "# TYPE coshm_cache_hits_total counter"
 prints "... and a sample with labels" "coshm_cache_hits_total{segment=\"$seg\",object=\"pages\"} "
+prints "... with a size's unit once" "coshm_cache_live_bytes{"
 check_equal "... and nothing that is no sample or comment" 0 "$(grep -cvE '^(#|coshm_[a-z_]+\{.*\} [0-9]+$)' "$out")"
 expect 0 "stats of one object" stats "$seg/pages"
 prints_not "... leaves out the others" login
+
+run stats "$seg/pages"
+prints "the table has the same names" live_bytes
+
+# On a terminal of 80 columns.
+on_terminal() {
+	script -qec "stty cols 80 rows 24; '$shmctl' $*" /dev/null 2>/dev/null </dev/null | tr -d '\r' >"$out"
+}
+if command -v script >/dev/null && on_terminal --version && grep -q shmctl "$out"; then
+	long=$(printf '%0200d' 0)
+	"$shmctl" cache set "$seg/pages" a-key-of-twenty-five-bytes "$long"
+	on_terminal cache ls "$seg/pages" --show-values
+	prints "a short cell beside a long one stays whole" "a-key-of-twenty-five-bytes "
+	check_equal "a cell that is cut has a mark" 1 "$(grep -c '0…$' "$out")"
+	check_equal "no line is too long" "" "$(awk '{ gsub(/…/, "x") } length > 80' "$out")"
+	on_terminal ls "$seg"
+	prints "what a queue holds fits in" "0 dead of 10"
+else
+	skip "tables on a terminal" "script(1) is missing"
+fi
 
 # Help.
 expect 0 "--help" --help
 prints "... says what to try first" "Try first"
 prints "... shows the groups" "Rate limiters"
+check_equal "... fits on a terminal" "" "$(awk 'length > 80' "$out")"
 for verb in ls info ps stats verify create rm reap "cache create" "cache ls" "cache get" "cache set" "cache del" \
 	"limit create" "limit show" "limit take" "queue create" "queue ls" "queue peek" "queue dead" \
-	"queue push" "queue pop"; do
+	"queue redrive" "queue drop" "queue push" "queue pop"; do
 	# shellcheck disable=SC2086
 	help_of() {
 		run --help
@@ -84,6 +136,7 @@ for verb in ls info ps stats verify create rm reap "cache create" "cache ls" "ca
 		expect 0 "$verb --help" $verb --help
 		prints "... starts with its usage" "Usage: shmctl $verb"
 		prints "... and has an example" "  shmctl $verb"
+		check_equal "... and fits on a terminal" "" "$(awk 'length > 80' "$out")"
 		cp "$out" "$tap_dir/help"
 		run help $verb
 		check "help $verb is the same" cmp "$tap_dir/help" "$out"

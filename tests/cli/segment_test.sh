@@ -36,6 +36,22 @@ run ls "$seg" --json
 check_equal "... lists no objects" 0 "$(in_json objects.length)"
 expect 0 "a path names the same segment" info "/dev/shm/$seg"
 
+# An object that is removed while nobody has it open.
+"$shmctl" cache create "$seg/gone" --size 256K
+"$shmctl" rm "$seg/gone" --yes
+run ls "$seg"
+prints_not "ls does not call open what nobody has open" "still open"
+"$shmctl" queue create "$seg/kept" --capacity 4 --max-payload 100
+"$shmctl" queue push "$seg/kept" task >/dev/null
+"$shmctl" queue pop "$seg/kept" -- sleep 60 >/dev/null 2>&1 &
+pop=$!
+check "control: a worker has it open" eventually depth kept leased 1
+"$shmctl" rm "$seg/kept" --yes
+run ls "$seg"
+prints "... and that it is still open" "removed, still open in 1 process"
+kill "$pop"
+wait "$pop" 2>/dev/null || true
+
 # As someone else sees it: --group.
 group=$(id -gn)
 expect 0 "create --group takes a name" create "$seg-group" --size 1M --mode 0660 --group "$group"

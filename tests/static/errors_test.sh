@@ -24,4 +24,8 @@ check_equal "each error in src and include has a row" "" "$missing"
 check_equal "each row says what to do, in more than three words" "" \
 	"$(sed -n 's/^COSHM__ERROR_ROW(\(E[A-Z0-9]*\), "\([^"]*\)").*/\1 \2/p' "$table" |
 		awk 'NF < 5 { print $1 }')"
+# Programs show what it means and what to do apart, and cut at ": ".
+check_equal "each row is cut in two by one colon" "" \
+	"$(sed -n 's/^COSHM__ERROR_ROW(\(E[A-Z0-9]*\), "\([^"]*\)").*/\1 \2/p' "$table" |
+		awk -F': ' 'NF != 2 { print $1 }')"
 finish

@@ -141,7 +141,10 @@ static void rates_are_a_count_per_second_minute_or_hour(void **state)
 
 static void modes_are_octal_permission_bits(void **state)
 {
-	static const char *const wrong[] = {"", "8", "0999", "1777", "07777", "u+w", "0x10", "-1"};
+	static const char *const wrong[] = {
+		"", "8", "0999", "1777", "07777", "u+w", "0x10", "-1",
+		/* as good as none, and the library's word for its default */
+		"0", "0000"};
 	uint32_t mode = 0;
 
 	(void)state;
@@ -170,6 +173,14 @@ static void backoffs_name_a_kind_and_its_delays(void **state)
 		"fixed:1",
 		"Fixed:1s",
 		"exponential:1s..5m..1h",
+		/* 0 is the library's word for its default */
+		"fixed:0",
+		"fixed:0s",
+		"linear:0..1s",
+		"exponential:0",
+		"exponential:1s..0",
+		/* more than the longest delay, which is the default of an hour */
+		"linear:61m",
 	};
 	struct units_backoff backoff;
 
@@ -185,6 +196,8 @@ static void backoffs_name_a_kind_and_its_delays(void **state)
 	assert_int_equal(backoff.kind, COSHM_BACKOFF_EXPONENTIAL);
 	assert_int_equal(backoff.base_ns, UINT64_C(1500000000));
 	assert_int_equal(backoff.max_ns, UINT64_C(300000000000));
+	assert_int_equal(units_parse_backoff("linear:1h", &backoff), 0);
+	assert_int_equal(backoff.max_ns, 0);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		if (units_parse_backoff(wrong[i], &backoff) != -EINVAL)
 			fail_msg("took %s", wrong[i]);

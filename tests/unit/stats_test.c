@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "support/procs.h"
+#include "stats/table.h"
 #include "support/toy.h"
 
 #include <ctype.h>
@@ -210,6 +211,44 @@ static void json_can_be_read(void **state)
 	assert_null(strstr(text, "deaths"));
 }
 
+/* --- Names: Prometheus wants the unit last and once, and base units ------------------------------------------------- */
+
+static void check_name(const char *type, const struct coshm__stat_row *row)
+{
+	char metric[128], *word, *rest = NULL;
+	const char *words[16] = {NULL};
+	unsigned int count = 0;
+
+	if (*row->unit && strcmp(row->unit, "bytes") != 0 && strcmp(row->unit, "seconds") != 0)
+		fail_msg("%s: the unit \"%s\" is none of Prometheus'", row->name, row->unit);
+	snprintf(metric, sizeof(metric), "coshm_%s_%s%s%s%s", type, row->name,
+		 *row->unit ? "_" : "", row->unit,
+		 row->source == COSHM__STAT_IS_COUNTER ? "_total" : "");
+	for (word = strtok_r(metric, "_", &rest); word; word = strtok_r(NULL, "_", &rest)) {
+		for (unsigned int i = 0; i < count; i++)
+			if (!strcmp(words[i], word))
+				fail_msg("%s %s: \"%s\" is in its name twice", type, row->name,
+					 word);
+		assert_true(count < 16);
+		words[count++] = word;
+	}
+}
+
+static void names_have_their_unit_once_and_last(void **state)
+{
+	static const char *const types[] = {"segment", "cache", "limiter", "queue"};
+
+	(void)state;
+	for (uint32_t type = 0; type < 4; type++) {
+		uint32_t count;
+		const struct coshm__stat_row *rows = coshm__stat_rows(type, &count);
+
+		assert_true(count > 0);
+		for (uint32_t i = 0; i < count; i++)
+			check_name(types[type], &rows[i]);
+	}
+}
+
 /* --- Prometheus text -------------------------------------------------------------------------------------------------- */
 
 static int is_metric_name(const char *word, size_t length)
@@ -293,6 +332,7 @@ int main(int argc, char **argv)
 		STATS_TEST(unknown_names_are_enoent),
 		STATS_TEST(each_visits_every_row_and_stops_when_told),
 		STATS_TEST(json_can_be_read),
+		STATS_TEST(names_have_their_unit_once_and_last),
 		STATS_TEST(prometheus_text_keeps_to_the_format),
 		STATS_TEST(bytes_are_in_the_names_of_what_is_counted_in_bytes),
 	};

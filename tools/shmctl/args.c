@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "args.h"
 
+#include "errors.h"
 #include "nearest.h"
 #include "output.h"
 #include "units.h"
@@ -71,39 +72,94 @@ static void print_option_name(char *text, size_t size_bytes, const struct args_o
 		snprintf(text, size_bytes, "--%s%s%s", row->name, blank, value);
 }
 
+/* A page of text as wide as the narrowest terminal in use. */
+#define PAGE_COLUMNS 79
+
+struct page {
+	size_t indent; /* of every line but the first */
+	size_t column;
+};
+
+static void print_word(struct page *page, const char *word, size_t length)
+{
+	if (page->column > page->indent && page->column + 1 + length > PAGE_COLUMNS) {
+		printf("\n%*s", (int)page->indent, "");
+		page->column = page->indent;
+	} else if (page->column > page->indent) {
+		putchar(' ');
+		page->column++;
+	}
+	printf("%.*s", (int)length, word);
+	page->column += length;
+}
+
+static void print_words(struct page *page, const char *text)
+{
+	while (*text) {
+		size_t length = strcspn(text, " \n");
+
+		if (length)
+			print_word(page, text, length);
+		text += length;
+		text += *text != '\0';
+	}
+}
+
 static void print_options(const struct option_set *set)
 {
 	for (size_t i = 0; i < set->count; i++) {
 		const struct args_option *row = &set->rows[i];
+		struct page page = {.indent = 27, .column = 27};
 		char left[48];
 
 		print_option_name(left, sizeof(left), row, true);
-		printf("  %-24s %s%s\n", left, row->help, row->required ? " (required)" : "");
+		printf("  %-24s ", left);
+		print_words(&page, row->help);
+		if (row->required)
+			print_words(&page, "(required)");
+		putchar('\n');
 	}
 }
 
 /* @own_count: the first rows are the command's own; of the common ones only those that matter are shown above. */
+static void print_usage(const struct command *command, const struct option_set *set,
+			size_t own_count)
+{
+	struct page page = {.indent = 7, .column = 7};
+	char left[48], word[64];
+
+	printf("Usage: ");
+	print_words(&page, "shmctl");
+	print_words(&page, command->name);
+	print_words(&page, command->operands);
+	for (size_t i = 0; i < own_count; i++) {
+		const struct args_option *row = &set->rows[i];
+
+		print_option_name(left, sizeof(left), row, false);
+		snprintf(word, sizeof(word), row->required ? "%s" : "[%s]", left);
+		print_word(&page, word, strlen(word));
+	}
+	if (command->flags & COMMAND_CONFIRMS)
+		print_words(&page, "[--yes]");
+	if (command->flags & COMMAND_JSON)
+		print_words(&page, "[--json]");
+	if (command->flags & COMMAND_PROGRAM)
+		print_words(&page, "-- CMD [ARGUMENT...]");
+	putchar('\n');
+}
+
 static void print_help(const struct command *command, const struct option_set *set,
 		       size_t own_count)
 {
-	printf("Usage: shmctl %s%s%s", command->name, *command->operands ? " " : "",
-	       command->operands);
-	for (size_t i = 0; i < own_count; i++) {
-		const struct args_option *row = &set->rows[i];
-		char left[48];
+	struct page page = {.indent = 0};
 
-		print_option_name(left, sizeof(left), row, false);
-		printf(row->required ? " %s" : " [%s]", left);
+	print_usage(command, set, own_count);
+	printf("\n%s.\n", command->summary);
+	if (command->help) {
+		putchar('\n');
+		print_words(&page, command->help);
+		putchar('\n');
 	}
-	if (command->flags & COMMAND_CONFIRMS)
-		printf(" [--yes]");
-	if (command->flags & COMMAND_JSON)
-		printf(" [--json]");
-	if (command->flags & COMMAND_PROGRAM)
-		printf(" -- CMD [ARGUMENT...]");
-	printf("\n\n%s.\n", command->summary);
-	if (command->help)
-		printf("\n%s", command->help);
 	printf("\nOptions:\n");
 	print_options(set);
 	printf("\nExamples:\n%s", command->examples);
@@ -193,6 +249,12 @@ static void store(const struct command *command, const struct args_option *row, 
 	}
 	if (error == -ERANGE)
 		args_wrong(command, "--%s %s: too large a number", row->name, value);
+	if (!error && row->not_zero &&
+	    !(row->count	? *row->count
+	      : row->size_bytes ? *row->size_bytes
+				: *row->for_ns))
+		args_wrong(command, "--%s %s: it starts above 0; %s", row->name, value,
+			   row->not_zero);
 	if (error)
 		args_wrong(command, "--%s %s: wanted is %s", row->name, value, wanted[kind]);
 }
@@ -271,6 +333,8 @@ struct args args_parse(const struct command *command, const struct args_option *
 		print_help(command, &set, option_count);
 		exit(output_finish(STATUS_OK));
 	}
+	if (args.json)
+		errors_in_json();
 	args.operand_count = argc - optind;
 	args.operands = argv + optind;
 	check_operands(&args);

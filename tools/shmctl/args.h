@@ -19,6 +19,8 @@ struct args_option {
 	const char *help;
 	char letter; /* 0: none */
 	bool required;
+	const char *
+		not_zero; /* 0 is refused, since the library takes it for its default; what to do instead */
 	/* --- */
 	bool *flag;
 	uint64_t *count;

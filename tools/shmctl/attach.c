@@ -3,9 +3,11 @@
 
 #include "errors.h"
 #include "output.h"
+#include "units.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 uint32_t attach_flags(const struct args *args)
 {
@@ -72,6 +74,26 @@ void attach_close(struct attached *attached)
 	attached->limiter = NULL;
 	attached->queue = NULL;
 	target_free(&attached->target);
+}
+
+void attach_advise_room(const struct attached *attached)
+{
+	struct coshm_segment_info info;
+	struct statvfs file_system;
+
+	if (coshm_segment_info(attached->segment, &info))
+		return;
+	if (statvfs(info.path, &file_system) == 0 &&
+	    (uint64_t)file_system.f_bavail * file_system.f_frsize <
+		    info.size_max_bytes - info.size_bytes)
+		errors_advise("its file system is full, though the segment may grow to %s: see df "
+			      "-h %s; make room there, or enlarge it",
+			      units_size(info.size_max_bytes).text, info.path);
+	else
+		errors_advise("the segment has %s of at most %s in use: remove an object, or "
+			      "create the segment anew with a larger --max-size",
+			      units_size(info.used_bytes).text,
+			      units_size(info.size_max_bytes).text);
 }
 
 int attach_leave(struct attached *attached, const struct args *args, int error, json_t *document)

@@ -48,6 +48,9 @@ void attach_close(struct attached *attached);
  */
 int attach_leave(struct attached *attached, const struct args *args, int error, json_t *document);
 
+/* The object did not fit in (-ENOSPC): is it the segment that is full, or its file system? */
+void attach_advise_room(const struct attached *attached);
+
 /* Where the segment's file is. Static storage. */
 const char *attach_path(const char *segment);
 

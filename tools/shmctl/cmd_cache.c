@@ -15,6 +15,7 @@
 
 #define PREVIEW_COLUMNS 60
 #define SCAN_BUDGET	4096 /* index buckets per call: so that a limit is noticed soon */
+#define KEY_BYTES_MAX	65535
 
 static int cmd_cache_create(const struct command *command, int argc, char **argv)
 {
@@ -27,9 +28,9 @@ static int cmd_cache_create(const struct command *command, int argc, char **argv
 		{"policy", "P", "what goes when it is full: s3fifo (default), lru or none",
 		 .text = &policy},
 		{"max-entries", "N", "lru only: at most this many entries",
-		 .count = &config.max_entries},
+		 .not_zero = "leave it out for no limit", .count = &config.max_entries},
 		{"lanes", "N", "writers that append side by side (default: by CPUs and size)",
-		 .count = &lanes},
+		 .not_zero = "leave it out for the default", .count = &lanes},
 	};
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct target target = args_object(&args, 0);
@@ -38,6 +39,8 @@ static int cmd_cache_create(const struct command *command, int argc, char **argv
 
 	if (policy && summary_policy_parse(policy, &config.policy))
 		args_wrong(command, "--policy %s: there are s3fifo, lru and none", policy);
+	if (config.max_entries && config.policy != COSHM_CACHE_LRU)
+		args_wrong(command, "--max-entries is for --policy lru only");
 	if (lanes > UINT32_MAX)
 		args_wrong(command, "--lanes %" PRIu64 ": too many", lanes);
 	config.lanes = (uint32_t)lanes;
@@ -47,6 +50,8 @@ static int cmd_cache_create(const struct command *command, int argc, char **argv
 		return status;
 	error = coshm_cache_create(attached.segment, attached.target.object, &config, 0,
 				   &attached.cache);
+	if (error == -ENOSPC)
+		attach_advise_room(&attached);
 	return attach_leave(&attached, &args, error, output_json_about(&attached.target));
 }
 
@@ -59,8 +64,8 @@ const struct command command_cache_create = {
 		"exactly so with --lanes 1; none drops nothing, and a set that does not fit "
 		"fails.\n",
 	.examples = "  shmctl cache create shop/pages --size 32M\n"
-		    "  shmctl cache create shop/recent --size 1M --policy lru --max-entries 1000 "
-		    "--lanes 1\n",
+		    "  shmctl cache create shop/recent --size 1M --policy lru \\\n"
+		    "      --max-entries 1000 --lanes 1\n",
 	.flags = COMMAND_ACTS | COMMAND_JSON,
 	.run = cmd_cache_create,
 };
@@ -232,6 +237,16 @@ static void print_value_json(json_t *document, int hit, const struct value *valu
 	output_json(document);
 }
 
+static const char *key_operand(const struct command *command, const struct args *args)
+{
+	const char *key = args->operands[1];
+
+	if (!*key || strlen(key) > KEY_BYTES_MAX)
+		args_wrong(command, "KEY has %zu bytes; it has 1 to %d", strlen(key),
+			   KEY_BYTES_MAX);
+	return key;
+}
+
 static int cmd_cache_get(const struct command *command, int argc, char **argv)
 {
 	bool peek = false;
@@ -243,7 +258,7 @@ static int cmd_cache_get(const struct command *command, int argc, char **argv)
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct value value = {.data = NULL};
 	struct attached attached;
-	const char *key = args.operands[1];
+	const char *key = key_operand(command, &args);
 	uint32_t flags =
 		peek ? COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER : attach_flags(&args);
 	json_t *document;
@@ -290,12 +305,13 @@ static int cmd_cache_set(const struct command *command, int argc, char **argv)
 {
 	uint64_t ttl_ns = COSHM_FOREVER;
 	const struct args_option options[] = {
-		{"ttl", "D", "time to live, such as 5m (default: for ever)", .for_ns = &ttl_ns},
+		{"ttl", "D", "time to live, such as 5m (default: for ever)",
+		 .not_zero = "leave it out for ever", .for_ns = &ttl_ns},
 	};
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct coshm_cache_config config = {.struct_size_bytes = sizeof(config)};
 	struct attached attached;
-	const char *key = args.operands[1];
+	const char *key = key_operand(command, &args);
 	size_t size_bytes = 0;
 	void *data = NULL;
 	json_t *document;
@@ -310,6 +326,13 @@ static int cmd_cache_set(const struct command *command, int argc, char **argv)
 		error = input_operand(args.operands[2], config.size_bytes, &data, &size_bytes);
 	if (!error)
 		error = coshm_cache_set(attached.cache, key, strlen(key), data, size_bytes, ttl_ns);
+	if (error == -E2BIG)
+		errors_advise("key and value take an eighth of the cache at most, here %s: create "
+			      "the cache with a larger --size",
+			      units_size(config.size_bytes / 8).text);
+	if (error == -ENOSPC && config.policy == COSHM_CACHE_NONE)
+		errors_advise("with --policy none nothing is pushed out: delete keys (shmctl cache "
+			      "del), or create the cache with a larger --size or another policy");
 	document = output_json_about(&attached.target);
 	output_json_bytes(document, "key", key, strlen(key));
 	json_object_set_new(document, "value_size_bytes", output_json_number(size_bytes));
@@ -333,7 +356,7 @@ static int cmd_cache_del(const struct command *command, int argc, char **argv)
 {
 	struct args args = args_parse(command, NULL, 0, argc, argv);
 	struct attached attached;
-	const char *key = args.operands[1];
+	const char *key = key_operand(command, &args);
 	json_t *document;
 	int status =
 		attach_open(&attached, args_object(&args, 0), attach_flags(&args), ATTACH_CACHE);

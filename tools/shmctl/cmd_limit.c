@@ -36,6 +36,8 @@ static int cmd_limit_create(const struct command *command, int argc, char **argv
 		return status;
 	error = coshm_limiter_create(attached.segment, attached.target.object, &config, 0,
 				     &attached.limiter);
+	if (error == -ENOSPC)
+		attach_advise_room(&attached);
 	return attach_leave(&attached, &args, error, output_json_about(&attached.target));
 }
 
@@ -149,6 +151,13 @@ static int take_lines(struct coshm_limiter *limiter, uint64_t cost, struct taken
 	return result < 0 ? result : 0;
 }
 
+/* Of an error of coshm_limiter_try. */
+static void advise(int error)
+{
+	if (error == -E2BIG)
+		errors_advise("take fewer at once, or create the limiter with a larger --burst");
+}
+
 static int take_many(const struct args *args, struct attached *attached, uint64_t cost)
 {
 	struct taken taken = {.allowed = 0};
@@ -161,6 +170,7 @@ static int take_many(const struct args *args, struct attached *attached, uint64_
 				      "denied", output_json_number(taken.denied)));
 	else
 		printf("allowed %" PRIu64 ", denied %" PRIu64 "\n", taken.allowed, taken.denied);
+	advise(error);
 	if (error)
 		return errors_fail(attached->target.text, error);
 	return taken.denied ? STATUS_NO : STATUS_OK;
@@ -176,6 +186,7 @@ static int take_one(const struct args *args, struct attached *attached, const ch
 	attach_close(attached);
 	if (allowed < 0) {
 		json_decref(document);
+		advise(allowed);
 		return errors_fail(attached->target.text, allowed);
 	}
 	put_result(document, key, strlen(key), allowed, &result);

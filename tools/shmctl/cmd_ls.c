@@ -42,6 +42,12 @@ static const char *state_of(const struct found_segment *found)
 		return "other layout";
 	case ESTALE:
 		return "stale";
+	case ENOENT:
+		return "never finished";
+	case ETIMEDOUT:
+		return "being created";
+	case EUCLEAN:
+		return "damaged";
 	default:
 		return "unreadable";
 	}
@@ -171,9 +177,13 @@ static int add_object(void *context, const struct coshm_object_info *info)
 	output_cell(line, 2, "%s", units_size(info->size_bytes).text);
 	output_cell(line, 3, "%u", info->member_count);
 	output_cell(line, 4, "%s", units_duration(age_ns).text);
-	output_cell(line, 5, "%s",
-		    info->removed ? "removed, but still open somewhere"
-				  : summary_text(&summary).text);
+	if (!info->removed)
+		output_cell(line, 5, "%s", summary_text(&summary).text);
+	else if (info->member_count)
+		output_cell(line, 5, "removed, still open in %u process%s", info->member_count,
+			    info->member_count == 1 ? "" : "es");
+	else
+		output_cell(line, 5, "removed, its space is free");
 	return 0;
 }
 

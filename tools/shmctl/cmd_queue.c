@@ -23,9 +23,15 @@ static int cmd_queue_create(const struct command *command, int argc, char **argv
 		{"capacity", "N", "tasks in any state, dead letters included", .required = true,
 		 .count = &config.capacity},
 		{"max-payload", "S", "largest payload", .required = true,
+		 .not_zero = "1 will do for tasks without one",
 		 .size_bytes = &config.payload_max_bytes},
+		{"pool", "S",
+		 "memory that payloads over 192 bytes share (default: enough for all tasks, "
+		 "but a quarter of the segment at most)",
+		 .not_zero = "leave it out for the default",
+		 .size_bytes = &config.payload_pool_bytes},
 		{"max-attempts", "N", "deliveries before a task is dead (default: 20)",
-		 .count = &max_attempts},
+		 .not_zero = "1 is no retry", .count = &max_attempts},
 		{"backoff", "B",
 		 "delay before a retry: fixed:D, linear:D..D or exponential:D..D "
 		 "(default: exponential:1s..1h)",
@@ -41,7 +47,7 @@ static int cmd_queue_create(const struct command *command, int argc, char **argv
 			args_wrong(
 				command,
 				"--backoff %s: wanted is fixed:D, linear:D..D or exponential:D..D, "
-				"such as exponential:1s..5m",
+				"such as fixed:1ms or exponential:1s..5m, with delays above 0",
 				backoff_text);
 		config.backoff_kind = backoff.kind;
 		config.backoff_base_ns = backoff.base_ns;
@@ -56,7 +62,19 @@ static int cmd_queue_create(const struct command *command, int argc, char **argv
 		return status;
 	error = coshm_queue_create(attached.segment, attached.target.object, &config, 0,
 				   &attached.queue);
-	return attach_leave(&attached, &args, error, output_json_about(&attached.target));
+	if (error == -ENOSPC)
+		attach_advise_room(&attached);
+	if (!error)
+		error = coshm_queue_config(attached.queue, &config);
+	status = attach_leave(&attached, &args, error, output_json_about(&attached.target));
+	if (!status && config.payload_pool_bytes / config.payload_max_bytes < config.capacity &&
+	    config.payload_pool_bytes)
+		output_remark("the pool of %s holds %" PRIu64 " payloads of %s at once, fewer than "
+			      "--capacity; --pool sets it",
+			      units_size(config.payload_pool_bytes).text,
+			      config.payload_pool_bytes / config.payload_max_bytes,
+			      units_size(config.payload_max_bytes).text);
+	return status;
 }
 
 const struct command command_queue_create = {
@@ -80,13 +98,7 @@ struct queue_listing {
 
 static struct units_text backoff_text(const struct coshm_queue_config *config)
 {
-	static const char *const kinds[] = {
-		[COSHM_BACKOFF_EXPONENTIAL] = "exponential",
-		[COSHM_BACKOFF_LINEAR] = "linear",
-		[COSHM_BACKOFF_FIXED] = "fixed",
-	};
-	const char *kind = config->backoff_kind < OUTPUT_COUNT(kinds) ? kinds[config->backoff_kind]
-								      : "unknown";
+	const char *kind = summary_backoff_name(config->backoff_kind);
 	struct units_text out;
 
 	if (config->backoff_kind == COSHM_BACKOFF_FIXED)
@@ -129,8 +141,12 @@ static int add_queue(void *context, const struct coshm_object_info *info)
 		output_alarm(line, 4);
 	output_cell(line, 5, "%" PRIu64, depth->capacity);
 	output_cell(line, 6, "%s", units_size(summary.queue.payload_max_bytes).text);
-	output_cell(line, 7, "%u", summary.queue.max_attempts);
-	output_cell(line, 8, "%s", backoff_text(&summary.queue).text);
+	output_cell(line, 7, "%s",
+		    summary.queue.payload_pool_bytes
+			    ? units_size(summary.queue.payload_pool_bytes).text
+			    : "-");
+	output_cell(line, 8, "%u", summary.queue.max_attempts);
+	output_cell(line, 9, "%s", backoff_text(&summary.queue).text);
 	return 0;
 }
 
@@ -144,8 +160,9 @@ static int cmd_queue_ls(const struct command *command, int argc, char **argv)
 		{"DEAD", OUTPUT_RIGHT},
 		{"CAPACITY", OUTPUT_RIGHT},
 		{"PAYLOAD", OUTPUT_RIGHT},
+		{"POOL", OUTPUT_RIGHT},
 		{"ATTEMPTS", OUTPUT_RIGHT},
-		{"BACKOFF", 0},
+		{"BACKOFF", OUTPUT_TRUNC},
 	};
 	struct args args = args_parse(command, NULL, 0, argc, argv);
 	struct queue_listing listing = {.segment = NULL};
@@ -179,11 +196,38 @@ const struct command command_queue_ls = {
 	.operands = "SEG",
 	.summary = "List the queues of a segment with their depths",
 	.help = "READY waits for a worker, DELAYED for its time, LEASED is with a worker, DEAD "
-		"needs a person.\n",
+		"needs a person: shmctl queue dead. Payloads over 192 bytes share the POOL, which "
+		"may be full before CAPACITY is reached.\n",
 	.examples = "  shmctl queue ls shop\n",
 	.flags = COMMAND_TABLE | COMMAND_JSON,
 	.run = cmd_queue_ls,
 };
+
+/* The queue took no more. Why, and what helps? Waiting alone does not, if it is full of dead letters. */
+static void advise_full(const struct attached *attached, const struct coshm_queue_config *config)
+{
+	const char *text = attached->target.text;
+	struct coshm_queue_depth depth;
+	uint64_t tasks;
+
+	if (coshm_queue_depth(attached->queue, &depth))
+		return;
+	tasks = depth.ready + depth.delayed + depth.leased + depth.dead;
+	if (depth.dead && depth.dead * 2 >= tasks)
+		errors_advise("%" PRIu64 " of its %" PRIu64 " tasks are dead letters, which stay: "
+			      "see shmctl queue dead %s, then queue redrive or queue drop",
+			      depth.dead, tasks, text);
+	else if (tasks < depth.capacity)
+		errors_advise("%" PRIu64 " of %" PRIu64 " places are taken, but the pool of %s for "
+			      "payloads over 192 bytes is full: let workers take some (queue pop), "
+			      "or create the queue with a larger --pool",
+			      tasks, depth.capacity, units_size(config->payload_pool_bytes).text);
+	else
+		errors_advise("all %" PRIu64 " places are taken (%" PRIu64 " ready, %" PRIu64
+			      " delayed, %" PRIu64 " with workers): wait for workers (queue pop), "
+			      "or create the queue with a larger --capacity",
+			      depth.capacity, depth.ready, depth.delayed, depth.leased);
+}
 
 static int cmd_queue_push(const struct command *command, int argc, char **argv)
 {
@@ -206,9 +250,17 @@ static int cmd_queue_push(const struct command *command, int argc, char **argv)
 				      &size_bytes);
 	if (!error)
 		error = coshm_queue_enqueue(attached.queue, data, size_bytes, NULL, &id);
+	if (error == -EAGAIN)
+		advise_full(&attached, &config);
 	free(data);
 	document = output_json_about(&attached.target);
 	json_object_set_new(document, "id", output_json_number(id));
+	if (error == -EAGAIN) {
+		json_decref(document);
+		attach_close(&attached);
+		return errors_say(STATUS_FAILURE, attached.target.text, "the queue is full",
+				  "wait for workers: shmctl queue pop");
+	}
 	status = attach_leave(&attached, &args, error, document);
 	if (!status && !args.json)
 		printf("%" PRIu64 "\n", id);
@@ -221,7 +273,8 @@ const struct command command_queue_push = {
 	.summary = "Append a task and print its id",
 	.help = "PAYLOAD - reads standard input. Once the id is printed the task is delivered at "
 		"least once,\n"
-		"whoever dies. A full queue is an error (exit code 1).\n",
+		"whoever dies. A full queue is an error (exit code 1): dead letters take room, "
+		"too.\n",
 	.examples = "  shmctl queue push shop/mail 'to: alice'\n"
 		    "  tar c report | shmctl queue push shop/archive -\n",
 	.flags = COMMAND_ACTS | COMMAND_JSON,

@@ -128,7 +128,7 @@ static json_t *task_json(const struct listed_task *task, uint64_t now_ns)
 
 	if (info->state == COSHM_TASK_DELAYED)
 		json_object_set_new(object, "due_in_ns",
-				    output_json_number(span(now_ns, info->due_at_ns)));
+				    json_integer((json_int_t)(info->due_at_ns - now_ns)));
 	if (info->state == COSHM_TASK_LEASED)
 		json_object_set_new(object, "holder_pid", json_integer(info->holder_pid));
 	if (task->payload)
@@ -154,9 +154,12 @@ static void waiting_line(struct libscols_table *table, const struct listed_task 
 	output_cell(line, 2, "%s", units_duration(span(info->enqueued_at_ns, now_ns)).text);
 	output_cell(line, 3, "%s", units_size(info->payload_size_bytes).text);
 	output_cell(line, 4, "%u/%u", info->attempts, info->max_attempts);
-	if (info->state == COSHM_TASK_DELAYED)
+	if (info->state == COSHM_TASK_DELAYED && info->due_at_ns > now_ns)
 		output_cell(line, 5, "due in %s",
 			    units_duration(span(now_ns, info->due_at_ns)).text);
+	else if (info->due_at_ns && info->state <= COSHM_TASK_DELAYED)
+		output_cell(line, 5, "due %s ago",
+			    units_duration(span(info->due_at_ns, now_ns)).text);
 	else if (info->state == COSHM_TASK_LEASED)
 		output_cell(line, 5, "with pid %u", info->holder_pid);
 	payload_cell(line, 6, task);

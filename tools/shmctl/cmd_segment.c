@@ -35,7 +35,7 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 		{"size", "S", "memory that is there from the start, at least 1M", .required = true,
 		 .size_bytes = &config.size_bytes},
 		{"max-size", "S", "grow up to this as objects are created (default: --size)",
-		 .size_bytes = &config.size_max_bytes},
+		 .not_zero = "leave it out for --size", .size_bytes = &config.size_max_bytes},
 		{"mode", "MODE", "permission bits of the file (default: 0600)", .text = &mode},
 		{"group", "G", "group of the file, a name or a number", .text = &group},
 		{"fenced", NULL, "for hosts where membarrier(2) is missing or forbidden",
@@ -48,7 +48,9 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 	int error;
 
 	if (mode && units_parse_mode(mode, &config.mode))
-		args_wrong(command, "--mode %s: wanted are permission bits in octal, such as 0660",
+		args_wrong(command,
+			   "--mode %s: wanted are permission bits in octal, such as 0660, and not "
+			   "none at all",
 			   mode);
 	if (group)
 		parse_group(command, group, &config);
@@ -57,7 +59,7 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 
 	error = coshm_segment_create(target.segment, &config, 0, &segment);
 	if (error) {
-		status = errors_fail(target.segment, error);
+		status = errors_fail_create(&target, &config, error);
 	} else {
 		coshm_segment_detach(segment);
 		if (args.json)
@@ -138,7 +140,7 @@ static int take_census(const struct target *target, struct census *ret_census)
 	int error = coshm_segment_attach(target->segment,
 					 COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER, &segment);
 
-	if (error == -ENOENT || (error && target->object))
+	if (error == -ENOENT || error == -ETIMEDOUT || (error && target->object))
 		return errors_fail_segment(target, error);
 	errors_forget();
 	if (error)

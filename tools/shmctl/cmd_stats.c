@@ -16,11 +16,9 @@ static int add_line(void *context, const struct coshm_stat *stat)
 	struct libscols_line *line = output_line(context, NULL);
 
 	output_cell(line, 0, "%s", *stat->object ? stat->object : "-");
-	output_cell(line, 1, "%s", stat->name);
+	output_cell(line, 1, "%s%s%s", stat->name, *stat->unit ? "_" : "", stat->unit);
 	if (!strcmp(stat->unit, "bytes"))
 		output_cell(line, 2, "%s", units_size(stat->value).text);
-	else if (!strcmp(stat->unit, "ns"))
-		output_cell(line, 2, "%s", units_duration(stat->value).text);
 	else
 		output_cell(line, 2, "%" PRIu64, stat->value);
 	output_cell(line, 3, "%s", stat->doc);
@@ -46,13 +44,62 @@ static int print_table(const struct args *args, const struct attached *attached)
 	return 0;
 }
 
-/* The library's own text. It may grow between asking for its size and getting it, when an object appears. */
-static int get_text(const struct attached *attached,
-		    int (*write_text)(struct coshm_segment *segment, const char *object,
-				      char *buffer, size_t capacity_bytes, size_t *ret_size_bytes),
-		    char **ret_text, size_t *ret_size_bytes)
+struct stats_document {
+	json_t *own;	 /* counters of what was asked for: the segment, or one object */
+	json_t *objects; /* NULL if one was asked for */
+	char object[COSHM_NAME_SIZE_BYTES];
+	json_t *counters; /* of the last in objects, borrowed */
+	char type[16];
+};
+
+static int add_number(void *context, const struct coshm_stat *stat)
 {
-	size_t capacity_bytes = 65536;
+	struct stats_document *document = context;
+	json_t *counters = document->own;
+	char name[64];
+
+	snprintf(document->type, sizeof(document->type), "%s", stat->type);
+	snprintf(name, sizeof(name), "%s%s%s", stat->name, *stat->unit ? "_" : "", stat->unit);
+	if (document->objects && *stat->object) {
+		if (strcmp(document->object, stat->object) != 0) {
+			snprintf(document->object, sizeof(document->object), "%s", stat->object);
+			document->counters = json_object();
+			json_array_append_new(
+				document->objects,
+				json_pack("{s:o, s:s, s:o}", "name", output_json_text(stat->object),
+					  "type", stat->type, "counters", document->counters));
+		}
+		counters = document->counters;
+	}
+	json_object_set_new(counters, name, output_json_number(stat->value));
+	return 0;
+}
+
+static int print_json(const struct attached *attached)
+{
+	struct stats_document document = {.own = json_object()};
+	json_t *about = output_json_about(&attached->target);
+	int error;
+
+	if (!attached->target.object)
+		document.objects = json_array();
+	error = coshm_stats_each(attached->segment, attached->target.object, add_number, &document);
+	if (attached->target.object)
+		json_object_set_new(about, "type", json_string(document.type));
+	json_object_set_new(about, "counters", document.own);
+	if (document.objects)
+		json_object_set_new(about, "objects", document.objects);
+	if (error)
+		json_decref(about);
+	else
+		output_json(about);
+	return error;
+}
+
+/* The library's own text. It may grow between asking for its size and getting it, when an object appears. */
+static int print_prometheus(const struct attached *attached)
+{
+	size_t size_bytes = 0, capacity_bytes = 65536;
 
 	for (int tries = 0; tries < 8; tries++) {
 		char *text = malloc(capacity_bytes);
@@ -60,42 +107,16 @@ static int get_text(const struct attached *attached,
 
 		if (!text)
 			return -ENOMEM;
-		error = write_text(attached->segment, attached->target.object, text, capacity_bytes,
-				   ret_size_bytes);
-		if (!error) {
-			*ret_text = text;
-			return 0;
-		}
+		error = coshm_stats_prometheus(attached->segment, attached->target.object, text,
+					       capacity_bytes, &size_bytes);
+		if (!error)
+			output_raw(text, size_bytes);
 		free(text);
 		if (error != -ENOBUFS)
 			return error;
-		capacity_bytes = 2 * *ret_size_bytes + 1;
+		capacity_bytes = 2 * size_bytes + 1;
 	}
 	return -EAGAIN;
-}
-
-static int print_text(const struct attached *attached, bool json)
-{
-	size_t size_bytes = 0;
-	json_error_t mistake;
-	json_t *document;
-	char *text;
-	int error = get_text(attached, json ? coshm_stats_json : coshm_stats_prometheus, &text,
-			     &size_bytes);
-
-	if (error)
-		return error;
-	if (json) {
-		document = json_loadb(text, size_bytes, 0, &mistake);
-		if (document)
-			output_json(document);
-		else
-			error = -EUCLEAN;
-	} else {
-		output_raw(text, size_bytes);
-	}
-	free(text);
-	return error;
 }
 
 static int cmd_stats(const struct command *command, int argc, char **argv)
@@ -113,8 +134,10 @@ static int cmd_stats(const struct command *command, int argc, char **argv)
 	status = attach_open(&attached, args_target(&args, 0), attach_flags(&args), ATTACH_SEGMENT);
 	if (status)
 		return status;
-	if (args.json || prometheus)
-		error = print_text(&attached, args.json);
+	if (args.json)
+		error = print_json(&attached);
+	else if (prometheus)
+		error = print_prometheus(&attached);
 	else
 		error = print_table(&args, &attached);
 	if (error && attached.target.object)
@@ -130,8 +153,8 @@ const struct command command_stats = {
 	.operands = "SEG[/OBJ]",
 	.summary = "Print the counters of a segment and its objects",
 	.help = "Counters only grow, and survive the processes that counted. In the table sizes "
-		"and times are\n"
-		"rounded; --json and --prom have the exact numbers.\n",
+		"are rounded; --json and --prom have the exact numbers. The name of a metric is "
+		"coshm_TYPE_NAME, with _total behind a counter.\n",
 	.examples = "  shmctl stats shop\n"
 		    "  shmctl stats shop/pages --json\n"
 		    "  shmctl stats shop --prom > /var/lib/node_exporter/shop.prom\n",

@@ -109,8 +109,10 @@ static int cmd_verify(const struct command *command, int argc, char **argv)
 		print_verdict(&attached.target, &result);
 	if (!error && result.damage) {
 		status = STATUS_DAMAGE;
-		output_remark("remove what is damaged and create it again (shmctl rm), and please "
-			      "report it with the lines above");
+		output_remark("WHERE starts with the object: remove it and create it again (shmctl "
+			      "rm %s/OBJ; the whole segment for \"segment\"), and please report it "
+			      "with the lines above",
+			      attached.target.segment);
 	} else if (!error && result.pending) {
 		output_remark("that is no damage: any member finishes it in passing; to do it now: "
 			      "shmctl reap %s",

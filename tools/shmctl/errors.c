@@ -2,11 +2,14 @@
 #include "errors.h"
 
 #include "attach.h"
+#include "holders.h"
 #include "output.h"
+#include "segments.h"
 
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +17,8 @@
 #include <unistd.h>
 
 static char last_detail[512];
+static char advice[512];
+static bool in_json;
 
 static void listen_to_library(void *context, int level, const char *message)
 {
@@ -30,6 +35,21 @@ void errors_listen(void)
 void errors_forget(void)
 {
 	last_detail[0] = '\0';
+	advice[0] = '\0';
+}
+
+void errors_in_json(void)
+{
+	in_json = true;
+}
+
+void errors_advise(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(advice, sizeof(advice), format, arguments);
+	va_end(arguments);
 }
 
 static const struct {
@@ -52,8 +72,24 @@ int errors_status(int error)
 	return STATUS_FAILURE;
 }
 
+static void say_in_json(int status, const char *subject, const char *what, const char *fix)
+{
+	json_t *document = json_pack("{s:o, s:s, s:i}", "subject", output_json_text(subject),
+				     "error", what, "exit_code", status);
+
+	if (last_detail[0])
+		json_object_set_new(document, "detail", output_json_text(last_detail));
+	if (fix)
+		json_object_set_new(document, "fix", output_json_text(fix));
+	output_json(document);
+}
+
 int errors_say(int status, const char *subject, const char *what, const char *fix)
 {
+	if (advice[0])
+		fix = advice;
+	if (in_json && !output_has_json())
+		say_in_json(status, subject, what, fix);
 	fflush(stdout);
 	fprintf(stderr, "shmctl: %s: %s\n", subject, what);
 	if (last_detail[0])
@@ -73,6 +109,7 @@ static const struct {
 	{EEXIST, "use what is there, or remove it first with shmctl rm"},
 	{EMSGSIZE, "create the queue with a larger --max-payload"},
 	{ENOSPC, "free some room, or create the segment with a larger --max-size"},
+	{EROFS, "remount the file system writable; the verbs that look (--help) work as it is"},
 	{EUSERS, "detach some processes, or create the segment anew for more members"},
 };
 
@@ -83,8 +120,8 @@ static const char *fix_of(int error, const char *sentence)
 	for (size_t i = 0; i < sizeof(fixes) / sizeof(fixes[0]); i++)
 		if (fixes[i].error == abs(error))
 			return fixes[i].fix;
-	/* Its fix is to look at the detail, which is on the line above. */
-	if (abs(error) == EINVAL && last_detail[0])
+	/* Its fix is to look at the detail: on the line above, or nowhere. */
+	if (abs(error) == EINVAL)
 		return NULL;
 	return colon ? colon + 2 : NULL;
 }
@@ -93,7 +130,7 @@ static const char *fix_of(int error, const char *sentence)
 int errors_fail(const char *subject, int error)
 {
 	const char *sentence = coshm_strerror(error);
-	char what[128];
+	char what[256];
 
 	snprintf(what, sizeof(what), "%s", sentence);
 	if (strstr(what, ": "))
@@ -126,6 +163,21 @@ static void explain_permission(const char *path)
 		group_name, status.st_mode & 07777, user ? user->pw_name : "a user without a name");
 }
 
+/* Not verify, which cannot read it either. What has no magic number may be anybody's file. */
+static void advise_unreadable(const struct target *target, const char *path)
+{
+	if (segments_has_magic(path))
+		errors_advise("it cannot be repaired: stop those who use it (fuser -v %s), then "
+			      "shmctl rm %s",
+			      path, target->segment);
+	else if (!strncmp(path, SEGMENTS_FOLDER "/", strlen(SEGMENTS_FOLDER) + 1))
+		errors_advise("check the name; if it was a segment, its start was overwritten and "
+			      "it is lost: stop those who use it, then rm %s",
+			      path);
+	else
+		errors_advise("check the path; shmctl leaves files alone that are no segments");
+}
+
 int errors_fail_segment(const struct target *target, int error)
 {
 	const char *path = attach_path(target->segment);
@@ -134,6 +186,19 @@ int errors_fail_segment(const struct target *target, int error)
 	int status;
 
 	switch (-error) {
+	case EUCLEAN:
+		advise_unreadable(target, path);
+		return errors_fail(target->segment, error);
+	case ETIMEDOUT:
+		if (holders_stopped(path, fix, sizeof(fix) / 2))
+			errors_advise("%s has it open and is stopped: kill -CONT makes it go on, "
+				      "and kill -9 frees the lock, too",
+				      fix);
+		else
+			errors_advise("see who has it open (fuser -v %s) and keeps the others "
+				      "waiting; killing it frees the lock",
+				      path);
+		return errors_fail(target->segment, error);
 	case ENOENT:
 		/* There is a file, but no segment in it (yet): the library says why. */
 		if (stat(path, &file) == 0)
@@ -145,12 +210,53 @@ int errors_fail_segment(const struct target *target, int error)
 		return errors_say(STATUS_ABSENT, target->segment, "no such segment", fix);
 	case EACCES:
 	case EPERM:
+		if (stat(path, &file) == 0 && file.st_mode & S_IWOTH)
+			errors_advise("chmod o-w %s, if what is in it can still be trusted", path);
 		status = errors_fail(target->segment, error);
 		explain_permission(path);
 		return status;
 	default:
 		return errors_fail(target->segment, error);
 	}
+}
+
+int errors_fail_create(const struct target *target, const struct coshm_segment_config *config,
+		       int error)
+{
+	const char *path = attach_path(target->segment);
+	const char *slash = strrchr(path, '/');
+	struct stat file;
+	char folder[512];
+	int status;
+
+	snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+	if (stat(path, &file) == 0 && error != -ENOSPC && error != -EEXIST)
+		return errors_fail_segment(target, error);
+	switch (-error) {
+	case EACCES:
+		if (config->mode && (config->mode & 0600) != 0600) {
+			errors_advise(
+				"with --mode %04o its owner could not use it: the first digit "
+				"is 6, as in 0600",
+				config->mode);
+			return errors_fail(target->segment, error);
+		}
+		errors_advise("choose a folder that you may write to; a name without / lies in "
+			      "%s",
+			      SEGMENTS_FOLDER);
+		status = errors_fail(target->segment, error);
+		explain_permission(folder);
+		return status;
+	case EPERM:
+		if (config->group_id_set)
+			errors_advise("only root and the members of a group can give it a file: "
+				      "choose one of yours (id -Gn)");
+		break;
+	case ENOSPC:
+		errors_advise("see how much room there is: df -h %s", folder);
+		break;
+	}
+	return errors_fail(target->segment, error);
 }
 
 const char *errors_type_name(unsigned int object_type)
@@ -202,6 +308,9 @@ int errors_fail_object(const struct target *target, const char *type, int error,
 	struct neighbours neighbours = {.name = target->object};
 	char what[64], fix[512];
 
+	if (error == -EUCLEAN)
+		return errors_say(STATUS_DAMAGE, target->text, "the object is damaged",
+				  "remove it and create it again, or ask shmctl verify for more");
 	if (error != -ENOENT && error != -EPROTOTYPE)
 		return errors_fail(target->text, error);
 	errors_forget();

@@ -26,13 +26,10 @@ static const struct command *const cache_commands[] = {&command_cache_create, &c
 						       &command_cache_del,    NULL};
 static const struct command *const limit_commands[] = {&command_limit_create, &command_limit_show,
 						       &command_limit_take, NULL};
-static const struct command *const queue_commands[] = {&command_queue_create,
-						       &command_queue_ls,
-						       &command_queue_peek,
-						       &command_queue_dead,
-						       &command_queue_push,
-						       &command_queue_pop,
-						       NULL};
+static const struct command *const queue_commands[] = {
+	&command_queue_create, &command_queue_ls,      &command_queue_peek,
+	&command_queue_dead,   &command_queue_redrive, &command_queue_drop,
+	&command_queue_push,   &command_queue_pop,     NULL};
 
 static const struct command_group groups[] = {
 	{NULL, "Segments", "shmctl ps shop", segment_commands},
@@ -54,9 +51,8 @@ static void print_group(const struct command_group *group)
 
 static void print_help(void)
 {
-	printf("shmctl looks into and operates coshm segments: caches, rate limiters and task "
-	       "queues in\n"
-	       "shared memory.\n\n"
+	printf("shmctl looks into and operates coshm segments: caches, rate limiters and\n"
+	       "task queues in shared memory.\n\n"
 	       "Try first:\n"
 	       "  shmctl                                       what is here\n"
 	       "  shmctl create demo --size 64M                a segment to play with\n"
@@ -66,12 +62,10 @@ static void print_help(void)
 	       "  shmctl rm demo\n");
 	for (size_t i = 0; i < OUTPUT_COUNT(groups); i++)
 		print_group(&groups[i]);
-	printf("\nSEG is a name (shop is /dev/shm/shop) or a path (/run/app/shop.shm); an object "
-	       "is SEG/OBJ,\n"
-	       "with a path PATH:OBJ. Sizes take K M G, durations ns us ms s m h, rates N/s N/m "
-	       "N/h.\n"
-	       "Every command has its own --help with examples; most take --json. The manual: man "
-	       "1 shmctl\n");
+	printf("\nSEG is a name (shop is /dev/shm/shop) or a path (/run/app/shop.shm); an\n"
+	       "object is SEG/OBJ, with a path PATH:OBJ. Sizes take K M G, durations ns us ms\n"
+	       "s m h, rates N/s N/m N/h. Every command has its own --help with examples;\n"
+	       "most take --json. The manual: man 1 shmctl\n");
 }
 
 static const struct command_group *find_group(const char *word)

@@ -4,10 +4,12 @@
 #include <coshm/types.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <wchar.h>
 #include <wctype.h>
@@ -92,19 +94,158 @@ void output_alarm(struct libscols_line *line, size_t column)
 	scols_cell_set_color(scols_line_get_cell(line, column), "red");
 }
 
+/* --- Fitting a table into a terminal. Smartcols would cut without a mark, and the first column most. ------------- */
+
+#define COLUMNS_MAX	 16
+#define TRUNC_COLUMN_MIN 8 /* a cell that is cut keeps so much of what it says */
+
+static size_t terminal_columns(void)
+{
+	struct winsize size;
+	const char *columns = getenv("COLUMNS");
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col)
+		return size.ws_col;
+	return columns && atoi(columns) > 0 ? (size_t)atoi(columns) : 80;
+}
+
+/* How many columns it takes; with @room, what of it fits, its length in *ret_bytes. */
+static size_t text_columns(const char *text, size_t room, size_t *ret_bytes)
+{
+	size_t columns = 0, bytes = 0;
+	mbstate_t state = {0};
+
+	while (text[bytes]) {
+		wchar_t c;
+		size_t length = mbrtowc(&c, text + bytes, strlen(text + bytes), &state);
+		int width = length && length <= MB_LEN_MAX ? wcwidth(c) : 1;
+
+		if (length == 0 || length > MB_LEN_MAX) {
+			length = 1;
+			memset(&state, 0, sizeof(state));
+		}
+		if (columns + (size_t)(width > 0 ? width : 0) > room)
+			break;
+		columns += (size_t)(width > 0 ? width : 0);
+		bytes += length;
+	}
+	if (ret_bytes)
+		*ret_bytes = bytes;
+	return columns;
+}
+
+static size_t whole_columns(const char *text)
+{
+	return text ? text_columns(text, SIZE_MAX, NULL) : 0;
+}
+
+static bool is_trunc(struct libscols_table *table, size_t column)
+{
+	return scols_column_get_flags(scols_table_get_column(table, column)) & SCOLS_FL_TRUNC;
+}
+
+static void measure(struct libscols_table *table, size_t count, size_t widths[COLUMNS_MAX])
+{
+	struct libscols_iter *lines = scols_new_iter(SCOLS_ITER_FORWARD);
+	struct libscols_line *line;
+
+	if (!lines)
+		output_no_memory();
+	for (size_t i = 0; i < count; i++)
+		widths[i] = whole_columns(scols_cell_get_data(
+			scols_column_get_header(scols_table_get_column(table, i))));
+	while (scols_table_next_line(table, lines, &line) == 0)
+		for (size_t i = 0; i < count; i++) {
+			size_t width =
+				whole_columns(scols_cell_get_data(scols_line_get_cell(line, i)));
+
+			/* The branch that a tree is drawn with. */
+			if (scols_line_get_parent(line) &&
+			    scols_column_is_tree(scols_table_get_column(table, i)))
+				width += 2;
+			if (width > widths[i])
+				widths[i] = width;
+		}
+	scols_free_iter(lines);
+}
+
+static void cut_cells(struct libscols_table *table, size_t column, size_t room)
+{
+	const char *mark = MB_CUR_MAX > 1 ? "\u2026" : "...";
+	size_t mark_columns = MB_CUR_MAX > 1 ? 1 : 3;
+	struct libscols_iter *lines = scols_new_iter(SCOLS_ITER_FORWARD);
+	struct libscols_line *line;
+
+	if (!lines)
+		output_no_memory();
+	while (scols_table_next_line(table, lines, &line) == 0) {
+		const char *text = scols_cell_get_data(scols_line_get_cell(line, column));
+		size_t bytes;
+		char *cut;
+
+		if (whole_columns(text) <= room)
+			continue;
+		text_columns(text, room - mark_columns, &bytes);
+		if (asprintf(&cut, "%.*s%s", (int)bytes, text, mark) < 0 ||
+		    scols_line_refer_data(line, column, cut))
+			output_no_memory();
+	}
+	scols_free_iter(lines);
+}
+
+/* What is too wide is taken from the widest of the columns that may give way, so that short ones stay whole. */
+static void fit_table(struct libscols_table *table, size_t room)
+{
+	size_t count = scols_table_get_ncols(table), widths[COLUMNS_MAX], total;
+
+	if (count > COLUMNS_MAX)
+		return;
+	measure(table, count, widths);
+	total = count - 1;
+	for (size_t i = 0; i < count; i++)
+		total += widths[i];
+	while (total > room) {
+		size_t widest = count;
+
+		for (size_t i = 0; i < count; i++)
+			if (is_trunc(table, i) && widths[i] > TRUNC_COLUMN_MIN &&
+			    (widest == count || widths[i] > widths[widest]))
+				widest = i;
+		if (widest == count)
+			break;
+		widths[widest]--;
+		total--;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (is_trunc(table, i))
+			cut_cells(table, i, widths[i]);
+}
+
 void output_table_end(struct libscols_table *table, const char *if_empty)
 {
-	if (scols_table_is_empty(table))
+	if (scols_table_is_empty(table)) {
 		output_remark("%s", if_empty);
-	else if (scols_print_table(table) < 0)
-		output_no_memory();
+	} else {
+		if (isatty(STDOUT_FILENO))
+			fit_table(table, terminal_columns());
+		if (scols_print_table(table) < 0)
+			output_no_memory();
+	}
 	scols_unref_table(table);
+}
+
+static bool has_json;
+
+bool output_has_json(void)
+{
+	return has_json;
 }
 
 int output_json(json_t *document)
 {
 	if (!document)
 		output_no_memory();
+	has_json = true;
 	if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) == 0)
 		putchar('\n');
 	json_decref(document);

@@ -43,6 +43,8 @@ void output_table_end(struct libscols_table *table, const char *if_empty);
 
 /* Prints the document and frees it. NULL is out of memory. Returns enum status. */
 int output_json(json_t *document);
+/* Was there one already? */
+bool output_has_json(void);
 /* "name": text where the bytes are UTF-8; else null, and the bytes in "name_hex". */
 void output_json_bytes(json_t *object, const char *name, const void *data, size_t size_bytes);
 /* null for COSHM_FOREVER */

@@ -35,19 +35,16 @@ static void look_at(struct found_segment *found)
 	coshm_segment_detach(segment);
 }
 
-/* The library refuses a file that everyone may write to before it looks into it; many programs have such files. */
-static bool has_magic(const char *name)
+bool segments_has_magic(const char *path)
 {
-	char path[sizeof(SEGMENTS_FOLDER) + NAME_MAX + 1], start[8] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char start[64] = "";
 	bool found;
-	int fd;
 
-	snprintf(path, sizeof(path), SEGMENTS_FOLDER "/%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return false;
 	found = read(fd, start, sizeof(start)) == (ssize_t)sizeof(start) &&
-		memmem(start, sizeof(start), "coshm", 5);
+		memmem(start, 8, "coshm", 5);
 	close(fd);
 	return found;
 }
@@ -55,10 +52,15 @@ static bool has_magic(const char *name)
 /* Semaphores, other programs' memory, what vanished since the folder was read. */
 static bool is_foreign(const struct found_segment *found)
 {
-	if (found->error == -EPERM)
-		return !has_magic(found->name);
-	return !strncmp(found->name, "sem.", 4) || found->error == -EUCLEAN ||
-	       found->error == -ENOENT || found->error == -EINVAL;
+	char path[sizeof(SEGMENTS_FOLDER) + NAME_MAX + 1];
+
+	if (!strncmp(found->name, "sem.", 4))
+		return true;
+	if (!found->error || found->error == -EACCES || found->error == -EPROTONOSUPPORT)
+		return false;
+	/* Refused before it was looked into (everyone may write to it), cut off, never finished: or no segment at all. */
+	snprintf(path, sizeof(path), SEGMENTS_FOLDER "/%s", found->name);
+	return !segments_has_magic(path);
 }
 
 static int by_name(const void *a, const void *b)

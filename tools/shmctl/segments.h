@@ -5,6 +5,7 @@
 
 #include <coshm/segment.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #define SEGMENTS_FOLDER "/dev/shm"
@@ -27,6 +28,8 @@ struct found_segments {
  * that may be one, but is not ours to read) is in the list with its error. Returns 0 or a negative errno.
  */
 int segments_find(struct found_segments *ret_found);
+/* Does the file start as a segment does, whatever became of the rest? */
+bool segments_has_magic(const char *path);
 void segments_free(struct found_segments *found);
 
 #endif

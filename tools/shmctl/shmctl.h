@@ -49,7 +49,8 @@ extern const struct command command_cache_create, command_cache_ls, command_cach
 	command_cache_set, command_cache_del;
 extern const struct command command_limit_create, command_limit_show, command_limit_take;
 extern const struct command command_queue_create, command_queue_ls, command_queue_peek,
-	command_queue_dead, command_queue_push, command_queue_pop;
+	command_queue_dead, command_queue_redrive, command_queue_drop, command_queue_push,
+	command_queue_pop;
 
 /* shmctl without arguments: what is here, and what to try next. */
 int cmd_here(bool json);

@@ -124,13 +124,32 @@ struct summary_text summary_text(const struct summary *summary)
 	case COSHM_OBJECT_QUEUE:
 		snprintf(out.text, sizeof(out.text),
 			 "%" PRIu64 " ready, %" PRIu64 " delayed, %" PRIu64 " leased, %" PRIu64
-			 " dead, capacity %" PRIu64,
+			 " dead of %" PRIu64,
 			 depth->ready, depth->delayed, depth->leased, depth->dead, depth->capacity);
 		break;
 	default:
 		break;
 	}
 	return out;
+}
+
+const char *summary_backoff_name(uint32_t kind)
+{
+	static const char *const kinds[] = {
+		[COSHM_BACKOFF_EXPONENTIAL] = "exponential",
+		[COSHM_BACKOFF_LINEAR] = "linear",
+		[COSHM_BACKOFF_FIXED] = "fixed",
+	};
+
+	return kind < OUTPUT_COUNT(kinds) ? kinds[kind] : "unknown";
+}
+
+static json_t *backoff_json(const struct coshm_queue_config *config)
+{
+	return json_pack("{s:s, s:o, s:o, s:i}", "kind", summary_backoff_name(config->backoff_kind),
+			 "base_ns", output_json_number(config->backoff_base_ns), "max_ns",
+			 output_json_number(config->backoff_max_ns), "jitter_percent",
+			 (int)config->backoff_jitter_percent);
 }
 
 json_t *summary_json(const struct summary *summary)
@@ -154,14 +173,15 @@ json_t *summary_json(const struct summary *summary)
 				 output_json_number(limiter->burst), "keys_max",
 				 output_json_number(limiter->keys_max));
 	case COSHM_OBJECT_QUEUE:
-		return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:i}", "ready",
-				 output_json_number(depth->ready), "delayed",
-				 output_json_number(depth->delayed), "leased",
-				 output_json_number(depth->leased), "dead",
-				 output_json_number(depth->dead), "capacity",
-				 output_json_number(depth->capacity), "payload_max_bytes",
-				 output_json_number(summary->queue.payload_max_bytes),
-				 "max_attempts", (int)summary->queue.max_attempts);
+		return json_pack(
+			"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "ready",
+			output_json_number(depth->ready), "delayed",
+			output_json_number(depth->delayed), "leased",
+			output_json_number(depth->leased), "dead", output_json_number(depth->dead),
+			"capacity", output_json_number(depth->capacity), "payload_max_bytes",
+			output_json_number(summary->queue.payload_max_bytes), "payload_pool_bytes",
+			output_json_number(summary->queue.payload_pool_bytes), "max_attempts",
+			(int)summary->queue.max_attempts, "backoff", backoff_json(&summary->queue));
 	default:
 		return json_object();
 	}

@@ -28,6 +28,7 @@ struct summary_text summary_text(const struct summary *summary);
 json_t *summary_json(const struct summary *summary);
 
 const char *summary_policy_name(uint32_t policy);
+const char *summary_backoff_name(uint32_t kind);
 /* 0, or -EINVAL */
 int summary_policy_parse(const char *name, uint32_t *ret_policy);
 

@@ -144,7 +144,7 @@ int units_parse_mode(const char *text, uint32_t *ret_mode)
 		return -EINVAL;
 	for (; *text; text++)
 		mode = mode << 3 | (uint32_t)(*text - '0');
-	if (mode > 0777)
+	if (mode == 0 || mode > 0777)
 		return -EINVAL;
 	*ret_mode = mode;
 	return 0;
@@ -160,6 +160,18 @@ static const struct {
 	{"exponential:", COSHM_BACKOFF_EXPONENTIAL, 1},
 };
 
+/* 0 is how the library is asked for its default: it would not be what was said. */
+static int parse_delay(const char *text, uint64_t *ret_ns)
+{
+	uint64_t ns;
+	int error = units_parse_duration(text, &ns);
+
+	if (error || !ns)
+		return error ? error : -EINVAL;
+	*ret_ns = ns;
+	return 0;
+}
+
 static int parse_span(const char *text, int has_max, struct units_backoff *backoff)
 {
 	const char *dots = strstr(text, "..");
@@ -167,17 +179,20 @@ static int parse_span(const char *text, int has_max, struct units_backoff *backo
 	int error;
 
 	if (!dots) {
-		error = units_parse_duration(text, &backoff->base_ns);
+		error = parse_delay(text, &backoff->base_ns);
 		backoff->max_ns = has_max ? 0 : backoff->base_ns;
+		/* The library would cut the first delay to the default of the longest. */
+		if (!error && has_max && backoff->base_ns > NS_PER_H)
+			error = -EINVAL;
 		return error;
 	}
 	if (!has_max || dots - text >= (ptrdiff_t)sizeof(base))
 		return -EINVAL;
 	memcpy(base, text, (size_t)(dots - text));
 	base[dots - text] = '\0';
-	error = units_parse_duration(base, &backoff->base_ns);
+	error = parse_delay(base, &backoff->base_ns);
 	if (!error)
-		error = units_parse_duration(dots + 2, &backoff->max_ns);
+		error = parse_delay(dots + 2, &backoff->max_ns);
 	if (!error && backoff->max_ns < backoff->base_ns)
 		error = -EINVAL;
 	return error;

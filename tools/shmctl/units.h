@@ -19,7 +19,7 @@ struct units_text {
 struct units_backoff {
 	uint32_t kind; /* coshm_backoff_kind */
 	uint64_t base_ns;
-	uint64_t max_ns; /* 0: the queue's default */
+	uint64_t max_ns; /* 0: the queue's default, an hour, which base_ns is not above */
 };
 
 int units_parse_count(const char *text, uint64_t *ret_count);
@@ -27,7 +27,7 @@ int units_parse_size(const char *text, uint64_t *ret_bytes);
 int units_parse_duration(const char *text, uint64_t *ret_ns);
 int units_parse_rate(const char *text, uint64_t *ret_count, uint64_t *ret_per_ns);
 int units_parse_mode(const char *text, uint32_t *ret_mode);
-/* fixed:D, linear:D..D or exponential:D..D, the first D being the delay before the first retry. */
+/* fixed:D, linear:D..D or exponential:D..D, the first D being the delay before the first retry. None is 0. */
 int units_parse_backoff(const char *text, struct units_backoff *ret_backoff);
 
 /* For people: rounded to what fits on a glance. Exact figures are in the JSON. */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* modules/cache/layout.c - how the memory of a cache is divided */
+#include "base/log.h"
 #include "modules/cache/cache.h"
 
 #include <unistd.h>
 
 #define SIZE_MIN	 (UINT64_C(256) << 10)
+#define SIZE_MAX_BYTES	 (UINT64_C(1) << 40)
 #define PAGE_BYTES_MIN	 (UINT64_C(4) << 10)
 #define PAGE_BYTES_USUAL (UINT64_C(32) << 10)
 #define AVERAGE_DEFAULT	 256
@@ -99,20 +101,41 @@ static void carve_all(struct coshm__cache *cache, struct carver *carver)
 	cache->log = carve(carver, cache->page_count, cache->page_bytes, COSHM__PAGE_BYTES);
 }
 
+/* Says which field is wrong. */
+static int config_check(const struct coshm_cache_config *config)
+{
+	if (config->size_bytes < SIZE_MIN || config->size_bytes > SIZE_MAX_BYTES)
+		return coshm__fail(-EINVAL,
+				   "cache: size_bytes is %llu; it is 256 KiB at least and 1 TiB "
+				   "at most",
+				   (unsigned long long)config->size_bytes);
+	if (config->policy > COSHM_CACHE_NONE)
+		return coshm__fail(-EINVAL, "cache: policy %u is unknown", config->policy);
+	if (config->lanes > COSHM__CACHE_LANES_MAX)
+		return coshm__fail(-EINVAL, "cache: lanes is %u; it is %d at most", config->lanes,
+				   COSHM__CACHE_LANES_MAX);
+	if (config->max_entries && config->policy != COSHM_CACHE_LRU)
+		return coshm__fail(-EINVAL, "cache: max_entries is for the policy lru only");
+	if (config->max_entries > UINT32_MAX / 8)
+		return coshm__fail(-EINVAL, "cache: max_entries is %llu; it is %u at most",
+				   (unsigned long long)config->max_entries, UINT32_MAX / 8);
+	if (config->average_item_bytes > SIZE_MAX_BYTES)
+		return coshm__fail(-EINVAL, "cache: average_item_bytes is over 1 TiB");
+	if (config->reserved[0] || config->reserved[1])
+		return coshm__fail(-EINVAL, "cache: a reserved field is not 0");
+	return 0;
+}
+
 int coshm__cache_layout(struct coshm__cache *cache, const struct coshm_cache_config *config,
 			void *base)
 {
 	struct carver carver = {NULL, 0};
 	uint64_t entries;
+	int error = config_check(config);
 
 	memset(cache, 0, sizeof(*cache));
-	if (config->size_bytes < SIZE_MIN || config->size_bytes > UINT64_C(1) << 40 ||
-	    config->policy > COSHM_CACHE_NONE || config->lanes > COSHM__CACHE_LANES_MAX ||
-	    (config->max_entries && config->policy != COSHM_CACHE_LRU) ||
-	    config->max_entries > UINT32_MAX / 8 ||
-	    config->average_item_bytes > UINT64_C(1) << 40 || config->reserved[0] ||
-	    config->reserved[1])
-		return -EINVAL;
+	if (error)
+		return error;
 	cache->policy = config->policy;
 	cache->max_entries = config->max_entries;
 	cache->total_bytes = config->size_bytes / COSHM__PAGE_BYTES * COSHM__PAGE_BYTES;
@@ -154,7 +177,10 @@ int coshm__cache_layout(struct coshm__cache *cache, const struct coshm_cache_con
 		if (carver.used <= cache->total_bytes)
 			break;
 		if (cache->page_count <= 16)
-			return -EINVAL;
+			return coshm__fail(-EINVAL,
+					   "cache: size_bytes is %llu, which is too small for the "
+					   "tables: raise it, or lower max_entries",
+					   (unsigned long long)config->size_bytes);
 		cache->page_count -= (uint32_t)clamp((carver.used - cache->total_bytes) /
 							     (cache->page_bytes + 64),
 						     1, cache->page_count - 16);

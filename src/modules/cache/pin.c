@@ -5,6 +5,7 @@
  * A pin is a hazard that outlives the call: a word of the member, not of the thread. It is set while the thread's own
  * hazard keeps the page, so there is nothing to check again: whoever frees the page sees the one or the other.
  */
+#include "base/log.h"
 #include "modules/cache/cache.h"
 
 /* coshm_cache_view.opaque */
@@ -99,8 +100,11 @@ int coshm_cache_pin(struct coshm_cache *token, const void *key, size_t key_size_
 	uint64_t now_ns, hash;
 	int result, expired = 0;
 
-	if (!key || key_size_bytes == 0 || key_size_bytes > UINT16_MAX || !ret_view)
-		return -EINVAL;
+	if (!key || key_size_bytes == 0 || key_size_bytes > UINT16_MAX)
+		return coshm__fail(-EINVAL, "cache: a key has 1 to 65535 bytes, not %zu",
+				   key ? key_size_bytes : 0);
+	if (!ret_view)
+		return coshm__fail(-EINVAL, "cache: ret_view is NULL");
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
@@ -137,7 +141,7 @@ int coshm_cache_unpin(struct coshm_cache *token, struct coshm_cache_view *view)
 	int result;
 
 	if (!view)
-		return -EINVAL;
+		return coshm__fail(-EINVAL, "cache: view is NULL");
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
@@ -167,8 +171,11 @@ int coshm_cache_view_part(const struct coshm_cache_view *view, uint32_t index,
 	uint32_t page, page_count;
 	const unsigned char *data;
 
-	if (!view || !ret_data || !ret_size_bytes || index >= view->part_count)
-		return -EINVAL;
+	if (!view || !ret_data || !ret_size_bytes)
+		return coshm__fail(-EINVAL, "cache: view, ret_data or ret_size_bytes is NULL");
+	if (index >= view->part_count)
+		return coshm__fail(-EINVAL, "cache: index is %u, the view has %u parts", index,
+				   view->part_count);
 	if (view->opaque[VIEW_LEADER] == 0) {
 		*ret_data = view->data;
 		*ret_size_bytes = view->size_bytes;

@@ -5,6 +5,7 @@
  * Bucket by bucket. A bucket's items are copied, then the operation ends and the callback runs: it may do anything. An
  * item keeps its slot while it lives, so one that is there during the whole walk is met exactly where it is.
  */
+#include "base/log.h"
 #include "modules/cache/cache.h"
 
 #include <stdlib.h>
@@ -102,8 +103,10 @@ int coshm_cache_scan(struct coshm_cache *token, uint64_t *cursor, uint64_t budge
 	int with_value = (flags & COSHM_CACHE_SCAN_VALUES) != 0;
 	uint64_t bucket_count, done = 0, bucket;
 
-	if (!cursor || !each || flags & ~(uint32_t)COSHM_CACHE_SCAN_VALUES)
-		return -EINVAL;
+	if (!cursor || !each)
+		return coshm__fail(-EINVAL, "cache: %s is NULL", cursor ? "each" : "cursor");
+	if (flags & ~(uint32_t)COSHM_CACHE_SCAN_VALUES)
+		return coshm__fail(-EINVAL, "cache: flags %x are unknown", flags);
 	bucket = *cursor;
 	do {
 		struct batch batch;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* modules/cache/type.c - the cache as an object of a segment: create, open, close */
+#include "base/log.h"
 #include "modules/cache/cache.h"
 
 #include <stdlib.h>
@@ -22,17 +23,17 @@ static int attach(struct coshm__handle *handle)
 	struct coshm__cache *cache;
 
 	if (handle->size_bytes < sizeof(struct coshm__cache_shm))
-		return -EUCLEAN;
+		return coshm__fail(-EUCLEAN, "too small for a cache");
 	read_config(handle->object, &config);
 	if (config.lanes == 0)
-		return -EUCLEAN;
+		return coshm__fail(-EUCLEAN, "no cache, or its header is damaged");
 	cache = malloc(sizeof(*cache));
 	if (!cache)
 		return -ENOMEM;
 	if (coshm__cache_layout(cache, &config, handle->object) ||
 	    cache->total_bytes > handle->size_bytes) {
 		free(cache);
-		return -EUCLEAN;
+		return coshm__fail(-EUCLEAN, "no cache, or its header is damaged");
 	}
 	cache->log_offset = coshm__offset_of(handle->segment, cache->log);
 	cache->seed = handle->segment->header->place_seed;
@@ -103,7 +104,9 @@ int coshm_cache_create(struct coshm_segment *segment, const char *name,
 	int error;
 
 	if (!config || !ret_cache)
-		return -EINVAL;
+		return coshm__fail(-EINVAL, "cache: %s is NULL", config ? "ret_cache" : "config");
+	if (flags & ~(uint32_t)COSHM_CREATE_OR_OPEN)
+		return coshm__fail(-EINVAL, "cache: flags %x are unknown", flags);
 	error = coshm__read_struct(&copy, sizeof(copy), sizeof(copy), config);
 	if (!error)
 		error = coshm__cache_layout(&wanted, &copy, NULL);
@@ -122,7 +125,7 @@ int coshm_cache_open(struct coshm_segment *segment, const char *name,
 	int error;
 
 	if (!ret_cache)
-		return -EINVAL;
+		return coshm__fail(-EINVAL, "cache: ret_cache is NULL");
 	error = coshm__object_open(segment, name, &coshm__cache_type, &token);
 	if (!error)
 		*ret_cache = token;
@@ -141,7 +144,7 @@ int coshm_cache_config(struct coshm_cache *token, struct coshm_cache_config *ret
 	int error;
 
 	if (!ret_config)
-		return -EINVAL;
+		return coshm__fail(-EINVAL, "cache: ret_config is NULL");
 	error = coshm__op_begin_look(&op, token, COSHM_OBJECT_CACHE);
 	if (error)
 		return error;

@@ -39,12 +39,14 @@ int coshm__limiter_config_read(const struct coshm_limiter_config *callers,
 {
 	struct coshm_limiter_config config;
 	int error = callers ? coshm__read_struct(&config, sizeof(config), sizeof(config), callers)
-			    : coshm__fail(-EINVAL, "limiter: no configuration");
+			    : coshm__fail(-EINVAL, "limiter: config is NULL");
 
 	if (error)
 		return error;
-	if (config.rate == 0 || config.reserved[0] || config.reserved[1])
-		return coshm__fail(-EINVAL, "limiter: rate is 0, or a reserved field is not");
+	if (config.rate == 0)
+		return coshm__fail(-EINVAL, "limiter: rate is 0; it is 1 at least");
+	if (config.reserved[0] || config.reserved[1])
+		return coshm__fail(-EINVAL, "limiter: a reserved field is not 0");
 	if (config.per_ns == 0)
 		config.per_ns = COSHM__NS_PER_S;
 	if (config.burst == 0)
@@ -87,7 +89,8 @@ int coshm_limiter_config(struct coshm_limiter *token, struct coshm_limiter_confi
 {
 	struct coshm_limiter_config config = {.struct_size_bytes = sizeof(config)};
 	struct coshm__op op;
-	int error = ret_config ? coshm__op_begin_look(&op, token, COSHM_OBJECT_LIMITER) : -EINVAL;
+	int error = ret_config ? coshm__op_begin_look(&op, token, COSHM_OBJECT_LIMITER)
+			       : coshm__fail(-EINVAL, "limiter: ret_config is NULL");
 
 	if (error)
 		return error;

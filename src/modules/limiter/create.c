@@ -43,8 +43,10 @@ int coshm_limiter_create(struct coshm_segment *segment, const char *name,
 
 	if (error)
 		return error;
-	if (!ret_limiter || flags & ~(uint32_t)COSHM_CREATE_OR_OPEN)
-		return coshm__fail(-EINVAL, "limiter: an unknown flag, or nowhere to return to");
+	if (!ret_limiter)
+		return coshm__fail(-EINVAL, "limiter: ret_limiter is NULL");
+	if (flags & ~(uint32_t)COSHM_CREATE_OR_OPEN)
+		return coshm__fail(-EINVAL, "limiter: flags %x are unknown", flags);
 	if (birth.config.keys_max == 0)
 		birth.config.keys_max = KEYS_DEFAULT;
 	if (birth.config.keys_max > KEYS_LIMIT)
@@ -65,7 +67,7 @@ int coshm_limiter_open(struct coshm_segment *segment, const char *name,
 {
 	void *token;
 	int error = ret_limiter ? coshm__object_open(segment, name, &coshm__limiter_type, &token)
-				: -EINVAL;
+				: coshm__fail(-EINVAL, "limiter: ret_limiter is NULL");
 
 	if (!error)
 		*ret_limiter = token;

@@ -7,6 +7,7 @@
  * Moment    the caller's, if his clock is at most a little old (see claim.c and strange() for the exceptions).
  */
 #include "base/crash.h"
+#include "base/log.h"
 #include "modules/limiter/limiter.h"
 
 /* Each turn of the loop is somebody else's success, or damage. */
@@ -105,7 +106,9 @@ int coshm__limiter_decide(struct coshm__op *op, const struct coshm__limiter_key 
 		if (coshm__unlikely(error))
 			return error;
 		if (coshm__unlikely(cost > d.gcra.burst))
-			return -E2BIG;
+			return coshm__fail(-E2BIG, "limiter: cost is %llu, the burst only %llu",
+					   (unsigned long long)cost,
+					   (unsigned long long)d.gcra.burst);
 		if (coshm__unlikely(tries > 0)) {
 			coshm__limiter_count(op, COSHM__STAT_LIMITER_retries);
 			pause_after(tries, d.now);

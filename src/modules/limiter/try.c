@@ -2,6 +2,7 @@
 /* What users call for one key. */
 #include "base/crash.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "modules/limiter/limiter.h"
 
 #define CHANGES_MAX 4096 /* each is somebody else's success */
@@ -20,7 +21,7 @@ static inline int begin(struct coshm__op *op, const struct coshm_limiter *token,
 			size_t key_size_bytes)
 {
 	if (coshm__unlikely(!key && key_size_bytes))
-		return -EINVAL;
+		return coshm__fail(-EINVAL, "limiter: key is NULL, its size is not 0");
 	return coshm__op_begin(op, token, COSHM_OBJECT_LIMITER);
 }
 
@@ -78,8 +79,9 @@ int coshm_limiter_peek(struct coshm_limiter *token, const void *key, size_t key_
 	struct coshm__gcra gcra;
 	struct coshm__op op;
 	uint64_t debt = 0, need;
-	int error = !key && key_size_bytes ? -EINVAL
-					   : coshm__op_begin_look(&op, token, COSHM_OBJECT_LIMITER);
+	int error = !key && key_size_bytes
+			    ? coshm__fail(-EINVAL, "limiter: key is NULL, its size is not 0")
+			    : coshm__op_begin_look(&op, token, COSHM_OBJECT_LIMITER);
 
 	if (error)
 		return error;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Taking tokens that are not there yet. Nothing is reserved: a waiter that dies has taken nothing. */
 #include "base/hash.h"
+#include "base/log.h"
 #include "modules/limiter/limiter.h"
 
 /* One sleep. The operation is over meanwhile: the handle may be closed, the others may reap. -EINTR: a signal handler ran */
@@ -23,7 +24,7 @@ int coshm_limiter_wait(struct coshm_limiter *token, const void *key, size_t key_
 	int answer = 0;
 
 	if (!key && key_size_bytes)
-		return -EINVAL;
+		return coshm__fail(-EINVAL, "limiter: key is NULL, its size is not 0");
 	for (;;) {
 		const struct coshm__limiter *limiter;
 		struct coshm__limiter_key hashed;

@@ -58,16 +58,17 @@ int coshm__queue_check(const struct coshm__queue_shm *shm)
 static int config_complete(struct coshm_queue_config *config)
 {
 	if (config->capacity < 1 || config->capacity > COSHM__QUEUE_CAPACITY_MAX)
-		return coshm__fail(-EINVAL, "a queue's capacity is 1 to %d tasks",
+		return coshm__fail(-EINVAL, "queue: capacity is 1 to %d tasks",
 				   COSHM__QUEUE_CAPACITY_MAX);
 	if (!config->payload_max_bytes)
 		config->payload_max_bytes = COSHM__QUEUE_INLINE_BYTES;
 	if (config->payload_max_bytes > COSHM__QUEUE_PAYLOAD_LIMIT)
-		return coshm__fail(-EINVAL, "payload_max_bytes is at most 1 GiB");
+		return coshm__fail(-EINVAL, "queue: payload_max_bytes is at most 1 GiB");
 	if (config->backoff_kind > COSHM_BACKOFF_FIXED)
-		return coshm__fail(-EINVAL, "backoff_kind %u is unknown", config->backoff_kind);
+		return coshm__fail(-EINVAL, "queue: backoff_kind %u is unknown",
+				   config->backoff_kind);
 	if (config->backoff_jitter_percent > 100)
-		return coshm__fail(-EINVAL, "backoff_jitter_percent is 0 to 100");
+		return coshm__fail(-EINVAL, "queue: backoff_jitter_percent is 0 to 100");
 	if (!config->backoff_base_ns)
 		config->backoff_base_ns = COSHM__NS_PER_S;
 	if (!config->backoff_max_ns)
@@ -81,7 +82,7 @@ static int config_complete(struct coshm_queue_config *config)
 	if (!config->attempt_record_count)
 		config->attempt_record_count = COSHM__QUEUE_ATTEMPTS_KEPT;
 	if (config->attempt_record_count > COSHM__QUEUE_ATTEMPTS_KEPT)
-		return coshm__fail(-EINVAL, "attempt_record_count is 1 to %d",
+		return coshm__fail(-EINVAL, "queue: attempt_record_count is 1 to %d",
 				   COSHM__QUEUE_ATTEMPTS_KEPT);
 	return 0;
 }
@@ -167,10 +168,13 @@ int coshm_queue_create(struct coshm_segment *segment, const char *name,
 	struct coshm__queue_layout layout;
 	uint64_t segment_bytes = 0;
 	void *token;
-	int error = config ? coshm__read_struct(&c, sizeof(c), sizeof(c), config) : -EINVAL;
+	int error = config ? coshm__read_struct(&c, sizeof(c), sizeof(c), config)
+			   : coshm__fail(-EINVAL, "queue: config is NULL");
 
-	if (!error && (!ret_queue || (flags & ~(uint32_t)COSHM_CREATE_OR_OPEN)))
-		error = -EINVAL;
+	if (!error && !ret_queue)
+		error = coshm__fail(-EINVAL, "queue: ret_queue is NULL");
+	if (!error && (flags & ~(uint32_t)COSHM_CREATE_OR_OPEN))
+		error = coshm__fail(-EINVAL, "queue: flags %x are unknown", flags);
 	if (!error)
 		error = segment_size(segment, &segment_bytes);
 	if (!error)
@@ -200,8 +204,8 @@ int coshm_queue_open(struct coshm_segment *segment, const char *name,
 		     struct coshm_queue **ret_queue)
 {
 	void *token;
-	int error =
-		ret_queue ? coshm__object_open(segment, name, &coshm__queue_type, &token) : -EINVAL;
+	int error = ret_queue ? coshm__object_open(segment, name, &coshm__queue_type, &token)
+			      : coshm__fail(-EINVAL, "queue: ret_queue is NULL");
 
 	if (!error)
 		*ret_queue = token;
@@ -218,7 +222,8 @@ int coshm_queue_config(struct coshm_queue *queue, struct coshm_queue_config *ret
 	struct coshm_queue_config config = {0};
 	struct coshm__op op;
 	const struct coshm__queue *q;
-	int error = ret_config ? coshm__op_begin_look(&op, queue, COSHM_OBJECT_QUEUE) : -EINVAL;
+	int error = ret_config ? coshm__op_begin_look(&op, queue, COSHM_OBJECT_QUEUE)
+			       : coshm__fail(-EINVAL, "queue: ret_config is NULL");
 
 	if (error)
 		return error;

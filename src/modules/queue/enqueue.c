@@ -21,7 +21,7 @@ static int order_read(struct order *order, const struct coshm_enqueue_options *c
 	int error = coshm__read_struct(&options, sizeof(options), sizeof(options), callers);
 
 	if (!error && options.delay_ns > DELAY_LIMIT_NS)
-		error = coshm__fail(-EINVAL, "delay_ns is at most four years");
+		error = coshm__fail(-EINVAL, "queue: delay_ns is at most four years");
 	if (error)
 		return error;
 	order->delay_ns = options.delay_ns;
@@ -142,7 +142,7 @@ int coshm_queue_enqueue(struct coshm_queue *queue, const void *payload, size_t p
 	int error;
 
 	if (coshm__unlikely(!payload && payload_size_bytes))
-		return coshm__fail(-EINVAL, "payload is NULL, its size is not 0");
+		return coshm__fail(-EINVAL, "queue: payload is NULL, its size is not 0");
 	if (coshm__unlikely(options != NULL)) {
 		error = order_read(&order, options);
 		if (error)

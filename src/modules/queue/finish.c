@@ -11,6 +11,11 @@
 
 #define DELAY_LIMIT_NS (UINT64_C(1) << 57)
 
+static int no_task(void)
+{
+	return coshm__fail(-EINVAL, "queue: task is NULL");
+}
+
 /* The record of a lease that is this process's; its word must still be *ret_word. 0, -ESTALE */
 static int lease_find(const struct coshm__op *op, const struct coshm__queue *q,
 		      const struct coshm_task *task, uint32_t *ret_index, uint64_t *ret_word)
@@ -65,7 +70,7 @@ int coshm_queue_ack(struct coshm_queue *queue, const struct coshm_task *task)
 	struct coshm__queue *q;
 	uint64_t word;
 	uint32_t index;
-	int error = task ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : -EINVAL;
+	int error = task ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : no_task();
 
 	if (error)
 		return error;
@@ -100,7 +105,7 @@ int coshm_queue_release(struct coshm_queue *queue, const struct coshm_task *task
 	struct coshm__op op;
 	uint64_t word;
 	uint32_t index;
-	int error = task ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : -EINVAL;
+	int error = task ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : no_task();
 
 	if (error)
 		return error;
@@ -176,7 +181,7 @@ static int finish(struct coshm_queue *queue, const struct coshm_task *task, cons
 	struct coshm__op op;
 	uint64_t word;
 	uint32_t index;
-	int error = task ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : -EINVAL;
+	int error = task ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : no_task();
 
 	if (error)
 		return error;
@@ -195,7 +200,8 @@ int coshm_queue_nack(struct coshm_queue *queue, const struct coshm_task *task, c
 		     uint64_t delay_ns)
 {
 	if (delay_ns != COSHM_FOREVER && delay_ns > DELAY_LIMIT_NS)
-		return coshm__fail(-EINVAL, "delay_ns is COSHM_FOREVER or at most four years");
+		return coshm__fail(-EINVAL,
+				   "queue: delay_ns is COSHM_FOREVER or at most four years");
 	return finish(queue, task, error, delay_ns, 0);
 }
 
@@ -211,7 +217,9 @@ int coshm_queue_payload(struct coshm_queue *queue, const struct coshm_task *task
 	struct coshm__queue *q;
 	uint64_t word, needed;
 	uint32_t index;
-	int error = task && size_bytes ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) : -EINVAL;
+	int error = !task	 ? no_task()
+		    : size_bytes ? coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE)
+				 : coshm__fail(-EINVAL, "queue: size_bytes is NULL");
 
 	if (error)
 		return error;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Looking at tasks without touching them: copies that are only shown if the record's word did not change meanwhile. */
+#include "base/log.h"
 #include "modules/queue/queue.h"
 
 #include <errno.h>
@@ -185,7 +186,7 @@ int coshm_queue_each(struct coshm_queue *queue, uint32_t state_mask, uint32_t fl
 	struct look look = {.with_payload = (flags & COSHM_QUEUE_EACH_PAYLOAD) != 0};
 	struct coshm__op op;
 	uint32_t index = 0;
-	int result = each ? 0 : -EINVAL;
+	int result = each ? 0 : coshm__fail(-EINVAL, "queue: each is NULL");
 
 	/* The callback runs outside of the operation: it may use the queue, or close it. */
 	while (!result) {
@@ -228,7 +229,8 @@ int coshm_queue_depth(struct coshm_queue *queue, struct coshm_queue_depth *ret_d
 	uint64_t counts[COSHM_TASK_OTHER + 1];
 	struct coshm__op op;
 	const struct coshm__queue *q;
-	int error = ret_depth ? coshm__op_begin_look(&op, queue, COSHM_OBJECT_QUEUE) : -EINVAL;
+	int error = ret_depth ? coshm__op_begin_look(&op, queue, COSHM_OBJECT_QUEUE)
+			      : coshm__fail(-EINVAL, "queue: ret_depth is NULL");
 
 	if (error)
 		return error;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Reserve: lease the next task; wait for one. */
 #include "base/futex.h"
+#include "base/log.h"
 #include "modules/queue/queue.h"
 
 #include <errno.h>
@@ -196,5 +197,7 @@ int coshm__queue_reserve(struct coshm_queue *token, uint64_t timeout_ns,
 
 int coshm_queue_reserve(struct coshm_queue *queue, uint64_t timeout_ns, struct coshm_task *ret_task)
 {
-	return ret_task ? coshm__queue_reserve(queue, timeout_ns, NULL, 0, ret_task) : -EINVAL;
+	if (coshm__unlikely(!ret_task))
+		return coshm__fail(-EINVAL, "queue: ret_task is NULL");
+	return coshm__queue_reserve(queue, timeout_ns, NULL, 0, ret_task);
 }

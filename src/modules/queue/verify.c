@@ -146,6 +146,27 @@ static void due_check(struct check *c, uint32_t index, uint64_t word)
 			       "record %u is due before what its bounds say", index);
 }
 
+/* What its owner was doing. */
+static const char *state_text(uint32_t state)
+{
+	switch (state) {
+	case COSHM__RECORD_BUILD:
+		return "a task was being enqueued";
+	case COSHM__RECORD_PUBLISH:
+		return "a task was about to become ready";
+	case COSHM__RECORD_LEASED:
+		return "its worker had the task";
+	case COSHM__RECORD_FINISH:
+		return "its worker was saying how the task ended";
+	case COSHM__RECORD_CLEAN:
+		return "a task was being deleted";
+	case COSHM__RECORD_FREEPUB:
+		return "a place was about to become free";
+	default:
+		return "unknown";
+	}
+}
+
 static void owner_check(struct check *c, uint32_t index, uint64_t word)
 {
 	uint32_t owner = coshm__record_owner(word);
@@ -157,8 +178,8 @@ static void owner_check(struct check *c, uint32_t index, uint64_t word)
 	}
 	if (coshm__member_is_dead24(c->segment, owner) && is_still(c, index, word))
 		coshm__finding(c->findings, PENDING, "queue/records",
-			       "record %u belongs to a dead member (state %u)", index,
-			       coshm__record_state(word));
+			       "record %u belongs to a dead member: %s", index,
+			       state_text(coshm__record_state(word)));
 }
 
 static void record_check(struct check *c, uint32_t index)

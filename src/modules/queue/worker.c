@@ -141,13 +141,13 @@ int coshm_worker_run(struct coshm_queue *queue,
 	struct coshm_worker_options options = {0};
 	struct handlers former;
 	uint32_t stop_seen = coshm__a32_load_relaxed(&stop_count);
-	int result = handler ? 0 : -EINVAL;
+	int result = handler ? 0 : coshm__fail(-EINVAL, "queue: handler is NULL");
 
 	if (!result && callers)
 		result = coshm__read_struct(&options, sizeof(options), sizeof(options), callers);
 	if (!result &&
 	    (options.flags & ~(uint32_t)(COSHM_WORKER_NO_SIGNALS | COSHM_WORKER_UNTIL_EMPTY)))
-		result = coshm__fail(-EINVAL, "flags %x are unknown", options.flags);
+		result = coshm__fail(-EINVAL, "queue: flags %x are unknown", options.flags);
 	if (result)
 		return result;
 	if (!(options.flags & COSHM_WORKER_NO_SIGNALS))
