@@ -18,6 +18,12 @@ extern struct coshm__segment *_Atomic coshm__segments[COSHM__SEGMENTS_MAX];
 int coshm__process_initialise(void);
 void coshm__process_lock(void);
 void coshm__process_unlock(void);
+/*
+ * Under the process mutex. Who creates something reserves a place for its handle first, so that a full table is found out
+ * before anything has changed; and gives the place back right before coshm__handle_publish. 0, -EMFILE
+ */
+int coshm__handle_reserve(void);
+void coshm__handle_unreserve(void);
 /* Under the process mutex. Puts a filled handle into the table and gives it a token. 0, -EMFILE */
 int coshm__handle_publish(struct coshm__handle *handle);
 /* Under the process mutex. Takes it out again; free it only after coshm__handles_quiesce(). NULL: no such handle. */

@@ -134,6 +134,7 @@ struct coshm__process {
 	/* Of this process's membership: serial << 32 | member id, 0 not registered. The serial tells it from one of
 	 * another segment that had the same index and the same id. */
 	struct coshm__a64 key[COSHM__SEGMENTS_MAX];
+	uint32_t handles_reserved; /* places in the table of handles; under the mutex */
 	uint32_t
 		urcu_works; /* 0 in a raw-clone child: liburcu still lists the parent's threads there */
 };

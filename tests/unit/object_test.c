@@ -403,6 +403,7 @@ static void full_table_of_handles_is_emfile_and_leaks_nothing(void **state)
 {
 	struct coshm__segment *inner = toy_segment(segment);
 	static void *handles[COSHM__HANDLES_MAX];
+	struct coshm_segment_info info;
 	void *toy, *none = NULL;
 	int count = 0, error;
 
@@ -414,6 +415,12 @@ static void full_table_of_handles_is_emfile_and_leaks_nothing(void **state)
 	assert_true(count > 4000);
 	assert_int_equal(toy_create(segment, "b", 0, 1, &none), -EMFILE);
 	assert_null(none);
+	assert_int_equal(coshm_segment_info(segment, &info), 0);
+	assert_int_equal(info.object_count, 1);
+	/* The last place is enough for what is created. */
+	assert_int_equal(toy_close(handles[--count]), 0);
+	assert_int_equal(toy_create(segment, "b", 0, 1, &none), 0);
+	assert_int_equal(toy_close(none), 0);
 	while (count--)
 		assert_int_equal(toy_close(handles[count]), 0);
 	assert_int_equal(toy_close(toy), 0);
