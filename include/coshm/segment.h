@@ -99,7 +99,8 @@ struct coshm_segment_info {
  *
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind another creator
  * Returns   0; -EEXIST; -EINVAL (a size or mode; the log says which); -ENOSPC (file system full or smaller than
- *           asked: Docker's /dev/shm has 64 MB, use --shm-size); -EACCES, -EPERM; -ELOOP (a symbolic link);
+ *           asked: Docker's /dev/shm has 64 MB, use --shm-size); -EACCES (also a mode that shuts the creator out);
+ *           -EPERM; -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);
  *           -EMEDIUMTYPE (not a file system that works: NFS, FUSE, 9p ...); -ETIMEDOUT; -ENOTSUP (no membarrier:
  *           create with COSHM_SEGMENT_FENCED); else as coshm_segment_attach
  */

@@ -119,10 +119,13 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 		error = judge_file_system(path, fd);
 	if (!error)
 		error = judge_owner(path, &status, attach_flags);
-	if (error)
-		close(fd);
-	else
+	if (!error) {
 		*ret_fd = fd;
+		return 0;
+	}
+	if (open_flags & O_CREAT)
+		unlink(path);
+	close(fd);
 	return error;
 }
 

@@ -14,12 +14,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -262,6 +266,112 @@ static void empty_file_of_another_user_is_not_filled(void **state)
 	close(fd);
 }
 
+static int creates_what_it_may_not_write(void *arg)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB, .mode = 0400};
+	struct coshm_segment *segment = NULL;
+
+	(void)arg;
+	if (geteuid() == 0)
+		NEED(become(NOBODY, NOBODY, NULL, 0) == 0);
+	NEED(coshm_segment_create(name, &config, 0, &segment) == -EACCES);
+	NEED(strstr(heard_text(), "0400"));
+	NEED(segment == NULL);
+	NEED(access(path, F_OK) == -1);
+	return 0;
+}
+
+static void mode_that_locks_the_creator_out_is_eacces_and_leaves_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(creates_what_it_may_not_write, NULL), 0);
+}
+
+/* --- processes that may not do all they need --------------------------------------------------------------------- */
+
+static int forbid_membarrier(void)
+{
+	struct sock_filter steps[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = 4, .filter = steps};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+static int lives_without_membarrier(void *arg)
+{
+	struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment = NULL;
+
+	NEED(forbid_membarrier() == 0);
+	NEED(coshm_segment_attach(arg, 0, &segment) == -ENOTSUP);
+	NEED(coshm_segment_create(name, &config, 0, &segment) == -ENOTSUP);
+	NEED(strstr(heard_text(), "COSHM_SEGMENT_FENCED"));
+	NEED(segment == NULL);
+	NEED(access(path, F_OK) == -1);
+	/* The advice works. */
+	config.flags = COSHM_SEGMENT_FENCED;
+	NEED(coshm_segment_create(name, &config, 0, &segment) == 0);
+	NEED(coshm_segment_detach(segment) == 0);
+	return 0;
+}
+
+static const char *lacks_segments_without_fences(void)
+{
+#ifdef COSHM__FENCED_DEFAULT
+	return "segments without fences: in this build all have them";
+#else
+	return shmfs_lacks_membarrier();
+#endif
+}
+
+static void membarrier_that_is_forbidden_is_enotsup_and_leaves_nothing(void **state)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	char light[TEST_SEGMENT_NAME_SIZE];
+	struct coshm_segment *segment;
+
+	(void)state;
+	TEST_NEEDS(lacks_segments_without_fences());
+	test_segment_name(light, "light");
+	assert_int_equal(coshm_segment_create(light, &config, 0, &segment), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(run_in_child(lives_without_membarrier, light), 0);
+}
+
+/* Address space for some, not for all: 32 TiB each. */
+static int runs_out_of_address_space(void *arg)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB,
+						    .size_max_bytes = UINT64_C(1) << 45};
+	char each[TEST_SEGMENT_NAME_SIZE + 4], each_path[sizeof(each) + 16];
+	struct coshm_segment *segment = NULL;
+	int error = 0;
+
+	(void)arg;
+	for (int i = 0; i < 10 && !error; i++) {
+		snprintf(each, sizeof(each), "%s-%d", name, i);
+		error = coshm_segment_create(each, &config, 0, &segment);
+	}
+	NEED(error == -ENOMEM);
+	NEED(strstr(heard_text(), "mapping"));
+	snprintf(each_path, sizeof(each_path), "/dev/shm/%s", each);
+	NEED(access(each_path, F_OK) == -1);
+	return 0;
+}
+
+static void address_space_that_is_used_up_is_enomem_and_leaves_nothing(void **state)
+{
+	(void)state;
+	TEST_NEEDS(shmfs_lacks_space(16 * MIB));
+	assert_int_equal(run_in_child(runs_out_of_address_space, NULL), 0);
+}
+
 /* --- small file systems ------------------------------------------------------------------------------------------ */
 
 static int private_tmpfs(const char *size)
@@ -367,6 +477,27 @@ static void file_system_that_cannot_is_emediumtype(void **state)
 	assert_null(segment);
 }
 
+static int on_ramfs(void *arg)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment = NULL;
+
+	(void)arg;
+	NEED(private_tmpfs("2m") == 0);
+	NEED(mount("coshm-test", "/dev/shm", "ramfs", 0, NULL) == 0);
+	NEED(coshm_segment_create(name, &config, 0, &segment) == -EMEDIUMTYPE);
+	NEED(segment == NULL);
+	NEED(access(path, F_OK) == -1);
+	return 0;
+}
+
+static void file_system_that_cannot_is_left_as_it_was(void **state)
+{
+	(void)state;
+	TEST_NEEDS(shmfs_lacks_mount_namespaces());
+	assert_int_equal(run_in_child(on_ramfs, NULL), 0);
+}
+
 /* --- creators that do not get on --------------------------------------------------------------------------------- */
 
 static int hold_the_init_lock(void *arg)
@@ -455,9 +586,13 @@ int main(int argc, char **argv)
 		STAGE_TEST(group_that_the_creator_is_not_in_is_eperm),
 		STAGE_TEST(file_of_a_third_user_needs_any_owner),
 		STAGE_TEST(empty_file_of_another_user_is_not_filled),
+		STAGE_TEST(mode_that_locks_the_creator_out_is_eacces_and_leaves_nothing),
+		STAGE_TEST(membarrier_that_is_forbidden_is_enotsup_and_leaves_nothing),
+		STAGE_TEST(address_space_that_is_used_up_is_enomem_and_leaves_nothing),
 		STAGE_TEST(docker_sized_file_system_is_enospc_never_sigbus),
 		STAGE_TEST(full_file_system_is_enospc),
 		STAGE_TEST(file_system_that_cannot_is_emediumtype),
+		STAGE_TEST(file_system_that_cannot_is_left_as_it_was),
 		STAGE_TEST(stopped_creator_is_etimedout_and_a_killed_one_is_replaced),
 		STAGE_TEST(members_of_other_time_namespaces_have_the_same_clock),
 	};

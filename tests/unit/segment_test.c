@@ -935,6 +935,7 @@ static void more_than_32_segments_are_emfile_and_leak_nothing(void **state)
 	assert_int_equal(coshm_segment_create(names[i], &config, 0, &segments[i]), -EMFILE);
 	assert_explained(-EMFILE, "detach");
 	assert_null(segments[i]);
+	assert_int_equal(coshm_segment_attach(names[i], 0, &segments[i]), -ENOENT);
 	assert_int_equal(coshm_segment_detach(segments[3]), 0);
 	assert_int_equal(
 		coshm_segment_create(names[i], &config, COSHM_CREATE_OR_OPEN, &segments[3]), 0);
@@ -942,6 +943,33 @@ static void more_than_32_segments_are_emfile_and_leak_nothing(void **state)
 		assert_int_equal(coshm_segment_detach(segments[i]), 0);
 	for (i = 0; i <= COSHM__SEGMENTS_MAX; i++)
 		(void)!coshm_segment_unlink(names[i]);
+}
+
+static void full_table_of_handles_is_emfile_and_creates_no_segment(void **state)
+{
+	static struct coshm_segment *handles[COSHM__HANDLES_MAX];
+	char other[TEST_SEGMENT_NAME_SIZE];
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment, *none = NULL;
+	int count = 0, error;
+
+	(void)state;
+	assert_int_equal(create_plain(&segment), 0);
+	test_segment_name(other, "one-more");
+	while ((error = coshm_segment_attach(name, 0, &handles[count])) == 0)
+		count++;
+	assert_int_equal(error, -EMFILE);
+	assert_int_equal(coshm_segment_create(other, &config, 0, &none), -EMFILE);
+	assert_null(none);
+	assert_int_equal(coshm_segment_detach(handles[--count]), 0);
+	assert_int_equal(coshm_segment_attach(other, 0, &none), -ENOENT);
+	/* The last place is enough for what is created. */
+	assert_int_equal(coshm_segment_create(other, &config, 0, &none), 0);
+	assert_int_equal(coshm_segment_detach(none), 0);
+	assert_int_equal(coshm_segment_unlink(other), 0);
+	while (count--)
+		assert_int_equal(coshm_segment_detach(handles[count]), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
 }
 
 static unsigned int open_files(void)
@@ -1108,6 +1136,7 @@ int main(int argc, char **argv)
 		SEGMENT_TEST(growth_goes_up_to_size_max),
 		SEGMENT_TEST(member_sees_memory_that_another_one_added_after_it_attached),
 		SEGMENT_TEST(more_than_32_segments_are_emfile_and_leak_nothing),
+		SEGMENT_TEST(full_table_of_handles_is_emfile_and_creates_no_segment),
 		SEGMENT_TEST(attach_and_detach_leak_no_descriptor_no_mapping_no_slot),
 		SEGMENT_TEST(out_of_descriptors_is_an_error_that_changes_nothing),
 		SEGMENT_TEST(descriptors_that_the_application_took_over_are_not_touched),
