@@ -21,9 +21,11 @@
  *               N2 exec, and exit without coshm_segment_detach, count as deaths: what the member held is repaired
  *                  for it, which costs the others a little more than a clean detach.
  *               N3 A segment never shrinks.
- * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call. Leases,
- *               pins and locks of the parent stay the parent's. This also holds for a raw clone(). vfork children
- *               must exec at once.
+ * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call, whichever that
+ *               is: any function that takes a handle then also returns what becoming a member may: -EUSERS
+ *               (member_count_max processes are attached), -ENOTCONN (the file is gone or out of reach), -ENOTSUP,
+ *               -ENOMEM, -EMFILE. The child may call again later. Leases, pins and locks of the parent stay the
+ *               parent's. This also holds for a raw clone(). vfork children must exec at once.
  * Threads       Everything is MT. A thread that used coshm may exit at any time outside of a coshm call.
  */
 #ifndef COSHM_SEGMENT_H
@@ -49,8 +51,9 @@ struct coshm_segment_config {
 	uint32_t
 		member_count_max; /* processes that may be attached at once; default 256, at most 1023 */
 	uint32_t
-		thread_count_max; /* threads of all members; default 4 x member_count_max, at most 8191 */
-	uint32_t flags;		  /* COSHM_SEGMENT_FENCED */
+		thread_count_max; /* threads of all members that work at full speed; what a process has beyond that takes
+				   * turns. Default 4 x member_count_max, at least that many, at most 8191 */
+	uint32_t flags; /* COSHM_SEGMENT_FENCED */
 	uint32_t reserved;
 };
 
@@ -84,7 +87,7 @@ struct coshm_segment_info {
 	uint32_t member_count;	      /* attached now */
 	uint32_t member_count_max;
 	uint32_t thread_count_max;
-	uint32_t thread_high_water;
+	uint32_t thread_high_water; /* of thread_count_max, so many were in use at once */
 	uint32_t object_count;
 	uint32_t object_count_max;
 	uint32_t removed; /* 1: unlinked by coshm_segment_unlink; nobody can attach any more */
@@ -116,8 +119,8 @@ COSHM_CHECK_RESULT int coshm_segment_create(const char *name,
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator; some 20 us otherwise
  * Returns   0; -ENOENT; -EACCES; -EPERM (file of another owner, or world-writable); -ELOOP (a symbolic link);
  *           -EPROTONOSUPPORT (other layout version or architecture; nothing was touched); -EUCLEAN (no segment, or
- *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member or thread slots
- *           exhausted); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE
+ *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member_count_max processes
+ *           are attached); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE
  */
 COSHM_CHECK_RESULT int coshm_segment_attach(const char *name, uint32_t flags,
 					    struct coshm_segment **ret_segment);

@@ -67,7 +67,6 @@ static int config_check(const struct coshm_segment_config *callers,
 		return coshm__fail(-EINVAL,
 				   "mode 0%o: only permissions of owner and group are allowed",
 				   config->mode);
-	/* One of each more is made, for rescuers. */
 	if (config->member_count_max >= COSHM__MEMBERS_LIMIT ||
 	    config->thread_count_max < config->member_count_max ||
 	    config->thread_count_max >= COSHM__THREADS_LIMIT)
@@ -95,7 +94,9 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 {
 	int error;
 
-	coshm__layout_fill(header, config->member_count_max + 1, config->thread_count_max + 1);
+	/* One member more, the rescuer; and a reserve for each. */
+	coshm__layout_fill(header, config->member_count_max + 1,
+			   config->member_count_max + 1 + config->thread_count_max);
 	if (header->objects_offset > config->size_bytes)
 		return coshm__fail(-EINVAL,
 				   "size_bytes is too small: %u members and %u threads take %llu "
@@ -110,6 +111,7 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 	coshm__boot_id(header->boot_id);
 	coshm__a64_store_relaxed(&header->committed_bytes, config->size_bytes);
 	coshm__a64_store_relaxed(&header->touched_bytes, header->objects_offset);
+	coshm__a32_store_relaxed(&header->thread_high_water, header->member_count_max);
 	error = random_fill(header->uuid, sizeof(header->uuid));
 	if (!error)
 		error = random_fill(&header->place_seed, sizeof(header->place_seed));
@@ -521,10 +523,12 @@ static int attach_path(const char *path, uint32_t flags, struct coshm_segment **
 	}
 	coshm__process_lock();
 	segment = segment_find(&status, read_only);
-	if (segment)
+	if (segment) {
 		close(fd);
-	else
+		error = read_only ? 0 : coshm__member_ensure(segment);
+	} else {
 		error = segment_new(path, fd, flags, &segment);
+	}
 	if (!error) {
 		error = handle_give(handle, segment);
 		if (error && segment->handle_count == 0)

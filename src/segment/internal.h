@@ -49,8 +49,8 @@ int coshm__layout_check(const struct coshm__header_shm *header, const char *path
 /*
  * member.c
  *
- * The last member slot and the last thread slot are the rescuer's: when the dead have all the others, a newcomer
- * enters by them, reaps, and moves to a slot that has become free.
+ * The last member slot is the rescuer's: when the dead have all the others, a newcomer enters by it, reaps, and moves to
+ * a slot that has become free.
  */
 static inline uint32_t coshm__rescue_slot(const struct coshm__segment *segment)
 {
@@ -68,13 +68,16 @@ static inline int coshm__member_is_rescuer(const struct coshm__segment *segment,
  */
 int coshm__segment_fd(struct coshm__segment *segment, int *ret_close);
 int coshm__member_register(struct coshm__segment *segment);
+/* Under the process mutex: registers a fork child that is no member yet. */
+int coshm__member_ensure(struct coshm__segment *segment);
 void coshm__member_leave(struct coshm__segment *segment);
 
 /* thread.c */
 struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id);
-/* The slot that only the rescue member may have. Its id must own that member slot. */
-struct coshm__thread_shm *coshm__thread_claim_rescue(struct coshm__segment *segment,
-						     uint32_t member_id);
+/* The reserve of a member slot, whose byte the caller holds: away from a former member, to a new one. NULL: damaged */
+void coshm__thread_reserve_clear(struct coshm__segment *segment, uint32_t slot);
+struct coshm__thread_shm *coshm__thread_claim_reserve(struct coshm__segment *segment,
+						      uint32_t member_id);
 /* An operation without a handle, for the segment's own work. Ends with coshm__op_end. */
 int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segment);
 
