@@ -2,10 +2,11 @@
 /*
  * The directory of objects.
  *
- * Words     entry->word (state, owner, generation), under directory_lock; but BUILDING -> LIVE is the creator's alone.
+ * Words     entry->word (state, owner, generation), under directory_lock; but BUILDING -> LIVE is the creator's alone, and
+ *           BUILDING of a dead creator -> FREE also any reaper's.
  *           member->open_objects: the member's own.
  * Commit    create: the store of LIVE. remove: the store of REMOVED.
- * Repair    none. BUILDING of a dead creator is a gap for the next create. Memory growth is published after the file
+ * Repair    none. BUILDING of a dead creator is a gap for the next create, and made FREE by it or by reaping. Memory growth is published after the file
  *           system has given it. The directory's lock guards only single-word commits, so whoever takes it over from a
  *           dead holder simply goes on.
  * Opening   (Dekker with reuse) set my bit, then look again whether the entry is still LIVE; reuse looks for bits after
