@@ -77,9 +77,10 @@ struct coshm_segment_info {
 	uint32_t layout_version;
 	uint32_t flags;
 	uint64_t layout_fingerprint;
-	uint64_t size_bytes;	      /* committed: memory that is there */
-	uint64_t size_max_bytes;      /* mapped */
-	uint64_t used_bytes;	      /* by the header, the tables and live objects */
+	uint64_t size_bytes;	 /* committed: memory that is there */
+	uint64_t size_max_bytes; /* mapped */
+	uint64_t
+		used_bytes; /* by the header, the tables, and objects that are there or still open */
 	uint64_t created_at_ns;	      /* segment clock */
 	uint64_t created_realtime_ns; /* CLOCK_REALTIME */
 	uint64_t now_ns;	      /* segment clock, now; for a saved file: when it was saved */

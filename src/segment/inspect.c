@@ -56,6 +56,8 @@ static int object_copy(struct coshm__segment *segment, uint32_t index,
 	info->created_at_ns = coshm__a64_load_relaxed(&entry->created_at_ns);
 	info->member_count = coshm__object_open_count(segment, index);
 	info->removed = coshm__entry_state_of(word) == COSHM__ENTRY_REMOVED;
+	if (info->removed && info->member_count == 0)
+		return 0; /* a gap: the next creation takes it */
 	coshm__acquire_fence(); /* the copies above before the second look; TSan builds do not inspect live segments */
 	return coshm__a64_load_relaxed(&entry->word) == word;
 }
@@ -380,7 +382,8 @@ void coshm__segment_describe(const struct coshm__segment *segment,
 		uint64_t state = coshm__entry_state_of(
 			coshm__a64_load_acquire(&segment->entries[i].word)); /* [D2] */
 
-		if (state == COSHM__ENTRY_FREE)
+		if (state == COSHM__ENTRY_FREE ||
+		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0))
 			continue;
 		info.object_count += state == COSHM__ENTRY_LIVE;
 		info.used_bytes += coshm__a64_load_relaxed(&segment->entries[i].size_bytes);

@@ -82,8 +82,8 @@ struct coshm__thread_shm *coshm__thread_claim_reserve(struct coshm__segment *seg
 int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segment);
 
 /* object.c */
-/* Does any member other than the dead and gone have the entry open? */
-uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index);
+/* How many members, other than the dead and gone, have the entry open? */
+uint32_t coshm__object_open_count(const struct coshm__segment *segment, uint32_t entry_index);
 /* In a fork child, under the process mutex: open for the new member what the process has handles on. */
 void coshm__objects_inherit(struct coshm__segment *segment);
 /* Closes every object handle that was opened through this segment handle. */

@@ -95,7 +95,7 @@ static int entry_find(const struct coshm__segment *segment, const struct name *n
 	return -ENOENT;
 }
 
-uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index)
+uint32_t coshm__object_open_count(const struct coshm__segment *segment, uint32_t entry_index)
 {
 	/* [M7] seq_cst, pairs [M6] */
 	uint32_t count = 0, high = coshm__a32_load_seq_cst(&segment->header->member_high_water);

@@ -268,10 +268,12 @@ static int see(void *context, const struct coshm_object_info *info)
 
 static void objects_are_shown_with_who_has_them_open(void **state)
 {
+	struct coshm_segment_info empty, info;
 	struct seen seen = {0};
 	void *toy;
 
 	(void)state;
+	assert_int_equal(coshm_segment_info(segment, &empty), 0);
 	assert_int_equal(coshm_inspect_objects(segment, see, &seen), 0);
 	assert_int_equal(seen.count, 0);
 	assert_int_equal(toy_create(segment, "shop", 0, 1, &toy), 0);
@@ -288,9 +290,16 @@ static void objects_are_shown_with_who_has_them_open(void **state)
 	assert_int_equal(coshm_object_remove(segment, "shop"), 0);
 	assert_int_equal(coshm_inspect_objects(segment, see, &seen), 0);
 	assert_int_equal(seen.info.removed, 1);
+	assert_int_equal(seen.info.member_count, 1);
+	assert_int_equal(coshm_segment_info(segment, &info), 0);
+	assert_int_equal(info.used_bytes, empty.used_bytes + seen.info.size_bytes);
+	/* Closed everywhere: its memory is free, whether or not somebody has taken it yet. */
 	assert_int_equal(toy_close(toy), 0);
+	seen.count = 0;
 	assert_int_equal(coshm_inspect_objects(segment, see, &seen), 0);
-	assert_int_equal(seen.info.member_count, 0);
+	assert_int_equal(seen.count, 0);
+	assert_int_equal(coshm_segment_info(segment, &info), 0);
+	assert_int_equal(info.used_bytes, empty.used_bytes);
 }
 
 static void member_info_shows_what_is_held(void **state)
