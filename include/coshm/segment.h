@@ -59,7 +59,9 @@ struct coshm_segment_config {
 
 enum coshm_segment_flags {
 	/* Readers pay a full memory fence per read (some 5 ns) instead of relying on membarrier(2). Needed where
-	 * membarrier is not allowed for every member (strict seccomp, gVisor). Fixed at creation. */
+	 * membarrier is not allowed for every member (strict seccomp, gVisor). Fixed at creation. No
+	 * program may forbid membarrier to itself once it runs: liburcu asks for it once, at the start, and ends the
+	 * program if it fails later. */
 	COSHM_SEGMENT_FENCED = 1,
 };
 
