@@ -16,7 +16,7 @@
  *               P4 Liveness is a fact from the kernel (a file lock that lives as long as the process's memory): no
  *                  timeout, no pid; right across containers and PID namespaces. A stopped process is not dead.
  *               P5 A member that is forked, execs, exits or is killed never takes others' work with it.
- *               P6 A full file system is -ENOSPC at create time, never SIGBUS later.
+ *               P6 A full file system is -ENOSPC at create time, never SIGBUS later; a full segment is -EDQUOT.
  * Not promised  N1 Memory of a removed object is reused only when no member has it open any more.
  *               N2 exec, and exit without coshm_segment_detach, count as deaths: what the member held is repaired
  *                  for it, which costs the others a little more than a clean detach.
@@ -104,9 +104,10 @@ struct coshm_segment_info {
  * @ret_segment  the handle
  *
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind another creator
- * Returns   0; -EEXIST; -EINVAL (a size or mode; the log says which); -ENOSPC (file system full or smaller than
- *           asked: Docker's /dev/shm has 64 MB, use --shm-size); -EACCES (also a mode that shuts the creator out);
- *           -EPERM; -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);
+ * Returns   0; -EEXIST; -EINVAL (a size, a mode, or a group that the creator is not in; the log says which);
+ *           -ENOSPC (file system full or smaller than asked: Docker's /dev/shm has 64 MB, use --shm-size);
+ *           -EACCES (also a mode that shuts the creator out); -EPERM, -EBADFD (what is there, as attach says);
+ *           -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);
  *           -EMEDIUMTYPE (not a file system that works: NFS, FUSE, 9p ...); -ETIMEDOUT; -ENOTSUP (no membarrier:
  *           create with COSHM_SEGMENT_FENCED); else as coshm_segment_attach
  */
@@ -120,7 +121,9 @@ COSHM_CHECK_RESULT int coshm_segment_create(const char *name,
  *
  * Attaching the same segment twice in a process gives two handles on one membership.
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator; some 20 us otherwise
- * Returns   0; -ENOENT; -EACCES; -EPERM (file of another owner, or world-writable); -ELOOP (a symbolic link);
+ * Returns   0; -EINVAL, -ENAMETOOLONG (not a name); -ENOENT; -EACCES; -EPERM (file of another owner:
+ *           COSHM_ATTACH_ANY_OWNER takes it); -EBADFD (file that is world-writable: nothing takes it); -ELOOP (a
+ *           symbolic link);
  *           -EPROTONOSUPPORT (other layout version or architecture; nothing was touched); -EUCLEAN (no segment, or
  *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member_count_max processes
  *           are attached); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE
@@ -142,7 +145,8 @@ int coshm_segment_detach(struct coshm_segment *segment);
  * As with unlink(2), members go on with what they have mapped; nobody can attach any more, and opening further
  * objects answers -ESTALE.
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator
- * Returns   0; -ENOENT; -EACCES; -EPERM; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator is stopped)
+ * Returns   0; -ENOENT; -EACCES; -EPERM, -EBADFD; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator
+ *           is stopped)
  */
 COSHM_CHECK_RESULT int coshm_segment_unlink(const char *name);
 

@@ -132,19 +132,6 @@ static int write_at(int fd, const void *bytes, size_t size, off_t offset)
 	return wrote < 0 ? -errno : -ENOSPC;
 }
 
-static int no_space(const char *path, uint64_t wanted_bytes, int error)
-{
-	if (error == -ENOSPC || error == -EFBIG)
-		return coshm__fail(
-			-ENOSPC,
-			"%s: no room for %llu bytes: free some, ask for less, or enlarge the "
-			"file system (docker run --shm-size, emptyDir sizeLimit, "
-			"mount -o remount,size=)",
-			path, (unsigned long long)wanted_bytes);
-	return coshm__fail(error, "%s: allocating %llu bytes: %s", path,
-			   (unsigned long long)wanted_bytes, strerror(-error));
-}
-
 /* Under the init lock, on a file that is ours to fill: everything but READY. */
 static int file_fill(int fd, const char *path, const struct coshm_segment_config *config,
 		     struct coshm__header_shm *header)
@@ -164,15 +151,15 @@ static int file_fill(int fd, const char *path, const struct coshm_segment_config
 		return -errno;
 	error = write_at(fd, header, 64, 0);
 	if (error)
-		return no_space(path, config->size_bytes, error);
+		return coshm__file_no_space(path, config->size_bytes, error);
 	COSHM__CRASH_POINT(SEGMENT_MAGIC);
 	error = coshm__file_allocate(fd, 0, config->size_bytes);
 	if (error)
-		return no_space(path, config->size_bytes, error);
+		return coshm__file_no_space(path, config->size_bytes, error);
 	COSHM__CRASH_POINT(SEGMENT_ALLOCATED);
 	if (config->group_id_set && fchown(fd, (uid_t)-1, (gid_t)config->group_id))
-		return coshm__fail(-errno, "%s: chgrp %u: %s", path, config->group_id,
-				   strerror(errno));
+		return coshm__fail(errno == EPERM ? -EINVAL : -errno, "%s: chgrp %u: %s", path,
+				   config->group_id, strerror(errno));
 	if (fchmod(fd, (mode_t)config->mode))
 		return -errno;
 	error = write_at(fd, header, sizeof(*header), 0);

@@ -37,6 +37,8 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
+/* Says what to do; returns @error, and -ENOSPC for whatever means that the file system gives no more. */
+int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error);
 int coshm__boot_id(uint8_t ret_boot_id[16]);
 
 /* layout.c - sizes and offsets of the fixed part, and what must agree among members */

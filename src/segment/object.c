@@ -328,7 +328,7 @@ static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, u
 		}
 		start = blocked_until;
 	}
-	return coshm__fail(-ENOSPC,
+	return coshm__fail(-EDQUOT,
 			   "%s: no gap of %llu bytes: create it with a larger size_max_bytes",
 			   segment->path, (unsigned long long)size_bytes);
 }
@@ -350,9 +350,7 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 	if (close_it && fd >= 0)
 		close(fd);
 	if (error)
-		return coshm__fail(error == -EFBIG ? -ENOSPC : error,
-				   "%s: growing by %llu bytes: %s", segment->path,
-				   (unsigned long long)(end_bytes - now), strerror(-error));
+		return coshm__file_no_space(segment->path, end_bytes - now, error);
 	COSHM__CRASH_POINT(DIRECTORY_GROWN);
 	/* relaxed: it is only a bound; offsets beyond the old one are published later, by [D1] */
 	coshm__a64_store_relaxed(committed, end_bytes);
@@ -383,7 +381,7 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 		       COSHM__ENTRY_FREE)
 		index++;
 	if (index == COSHM__ENTRY_COUNT)
-		return coshm__fail(-ENOSPC, "%s has %d objects already", segment->path,
+		return coshm__fail(-EDQUOT, "%s has %d objects already", segment->path,
 				   COSHM__ENTRY_COUNT);
 	error = gap_find(segment, size_bytes, &offset);
 	if (!error)
@@ -501,7 +499,7 @@ static int object_build(struct coshm_segment *token, const char *text,
 	if (!error && coshm__a32_load_relaxed(&op.segment->header->state) != COSHM__SEGMENT_READY)
 		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
 	if (!error && (size_bytes == 0 || size_bytes > op.segment->size_max_bytes))
-		error = coshm__fail(-ENOSPC,
+		error = coshm__fail(-EDQUOT,
 				    "%s: an object of %llu bytes is larger than the segment "
 				    "may grow (%llu)",
 				    op.segment->path, (unsigned long long)size_bytes,
@@ -511,7 +509,7 @@ static int object_build(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
-		if (error == -ENOSPC && !reaped) {
+		if ((error == -EDQUOT || error == -ENOSPC) && !reaped) {
 			/* The dead may keep memory and entries. */
 			reaped = 1;
 			coshm__reap_all(&op, UINT64_MAX, NULL);

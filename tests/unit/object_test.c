@@ -151,13 +151,13 @@ static void holds_256_objects_and_no_more(void **state)
 	assert_int_equal(coshm_segment_info(segment, &info), 0);
 	assert_int_equal(info.object_count, 256);
 	heard_clear();
-	assert_int_equal(toy_create(segment, "more", 0, 1, &more), -ENOSPC);
+	assert_int_equal(toy_create(segment, "more", 0, 1, &more), -EDQUOT);
 	assert_non_null(strstr(heard_text(), "256"));
 	/* No two share memory. */
 	for (int i = 0; i < COSHM__ENTRY_COUNT; i++)
 		assert_int_equal(toy_peek(toys[i])->payload.value, i);
 	assert_int_equal(coshm_object_remove(segment, "o77"), 0);
-	assert_int_equal(toy_create(segment, "more", 0, 1, &more), -ENOSPC); /* still open */
+	assert_int_equal(toy_create(segment, "more", 0, 1, &more), -EDQUOT); /* still open */
 	assert_int_equal(toy_close(toys[77]), 0);
 	assert_int_equal(toy_create(segment, "more", 0, 1, &more), 0);
 }
@@ -237,7 +237,7 @@ static void gaps_fit_and_never_overlap(void **state)
 		} else {
 			int error = toy_create_sized(segment, each, pages * 4096, &toys[slot]);
 
-			if (error == -ENOSPC)
+			if (error == -EDQUOT)
 				continue;
 			assert_int_equal(error, 0);
 			toy_peek(toys[slot])->payload.value = slot;

@@ -294,10 +294,10 @@ static void attach_says_what_is_wrong_with_the_file(void **state)
 
 	assert_int_equal(chmod(path, 0602), 0);
 	heard_clear();
-	assert_int_equal(coshm_segment_attach(name, 0, &segment), -EPERM);
-	assert_explained(-EPERM, "chmod");
-	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_ANY_OWNER, &segment), -EPERM);
-	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_READ_ONLY, &segment), -EPERM);
+	assert_int_equal(coshm_segment_attach(name, 0, &segment), -EBADFD);
+	assert_explained(-EBADFD, "chmod");
+	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_ANY_OWNER, &segment), -EBADFD);
+	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_READ_ONLY, &segment), -EBADFD);
 	assert_int_equal(chmod(path, 0600), 0);
 
 	heard_clear();
@@ -880,8 +880,8 @@ static void growth_goes_up_to_size_max(void **state)
 	TEST_NEEDS(shmfs_lacks_space(8 * MIB));
 	assert_int_equal(create(&config, 0, &segment), 0);
 	heard_clear();
-	assert_int_equal(toy_create_sized(segment, "too-big", 4 * MIB, &toy), -ENOSPC);
-	assert_explained(-ENOSPC, "size_max_bytes");
+	assert_int_equal(toy_create_sized(segment, "too-big", 4 * MIB, &toy), -EDQUOT);
+	assert_explained(-EDQUOT, "size_max_bytes");
 	assert_int_equal(coshm_segment_info(segment, &before), 0);
 	assert_int_equal(before.size_bytes, MIB);
 	assert_int_equal(toy_create_sized(segment, "big", 2 * MIB, &big), 0);
@@ -891,7 +891,7 @@ static void growth_goes_up_to_size_max(void **state)
 	assert_int_equal(stat(path, &status), 0);
 	assert_int_equal(status.st_size, after.size_bytes);
 	/* An error has changed nothing. */
-	assert_int_equal(toy_create_sized(segment, "too-big", 2 * MIB, &toy), -ENOSPC);
+	assert_int_equal(toy_create_sized(segment, "too-big", 2 * MIB, &toy), -EDQUOT);
 	assert_null(toy);
 	assert_int_equal(coshm_segment_info(segment, &before), 0);
 	assert_int_equal(before.size_bytes, after.size_bytes);

@@ -41,7 +41,7 @@ static const struct {
 	{ESTALE, STATUS_ABSENT},	  {ESHUTDOWN, STATUS_ABSENT},
 	{EACCES, STATUS_PERMISSION},	  {EPERM, STATUS_PERMISSION},
 	{EPROTONOSUPPORT, STATUS_LAYOUT}, {EUCLEAN, STATUS_DAMAGE},
-	{ENOTRECOVERABLE, STATUS_DAMAGE},
+	{ENOTRECOVERABLE, STATUS_DAMAGE}, {EBADFD, STATUS_PERMISSION},
 };
 
 int errors_status(int error)
@@ -69,9 +69,10 @@ static const struct {
 	int error;
 	const char *fix;
 } fixes[] = {
-	{EPERM, "if you trust its owner, say --any-owner; a file writable by all needs chmod o-w"},
+	{EPERM, "if you trust its owner, say --any-owner"},
 	{EEXIST, "use what is there, or remove it first with shmctl rm"},
 	{EMSGSIZE, "create the queue with a larger --max-payload"},
+	{EDQUOT, "remove an object, or create the segment with a larger --max-size"},
 	{ENOSPC, "free some room, or create the segment with a larger --max-size"},
 	{EUSERS, "detach some processes, or create the segment anew for more members"},
 };
@@ -144,6 +145,7 @@ int errors_fail_segment(const struct target *target, int error)
 		errors_forget();
 		return errors_say(STATUS_ABSENT, target->segment, "no such segment", fix);
 	case EACCES:
+	case EBADFD:
 	case EPERM:
 		status = errors_fail(target->segment, error);
 		explain_permission(path);

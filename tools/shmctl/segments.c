@@ -55,7 +55,7 @@ static bool has_magic(const char *name)
 /* Semaphores, other programs' memory, what vanished since the folder was read. */
 static bool is_foreign(const struct found_segment *found)
 {
-	if (found->error == -EPERM)
+	if (found->error == -EBADFD)
 		return !has_magic(found->name);
 	return !strncmp(found->name, "sem.", 4) || found->error == -EUCLEAN ||
 	       found->error == -ENOENT || found->error == -EINVAL;
