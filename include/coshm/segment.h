@@ -98,7 +98,8 @@ struct coshm_segment_info {
 
 /*
  * coshm_segment_create - make a segment and attach to it
- * @name         "shop" is /dev/shm/shop; a name with a slash is a path (tmpfs, ext4 or xfs)
+ * @name         "shop" is /dev/shm/shop: up to 200 printable characters, no blank; a name with a slash is a path of up
+ *               to 255 bytes (tmpfs, ext4 or xfs)
  * @config       read, not kept
  * @flags        COSHM_CREATE_OR_OPEN: attach if it is there already
  * @ret_segment  the handle

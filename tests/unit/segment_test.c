@@ -227,8 +227,23 @@ static void config_of_a_newer_program_is_taken_only_if_it_asks_for_nothing_new(v
 	assert_int_equal(coshm_segment_detach(segment), 0);
 }
 
+static void name_has_up_to_200_printable_characters(void **state)
+{
+	char long_name[201] = "";
+	struct coshm_segment *segment;
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+
+	(void)state;
+	snprintf(long_name, sizeof(long_name), "%s+%%", name);
+	memset(long_name + strlen(long_name), 'n', sizeof(long_name) - 1 - strlen(long_name));
+	assert_int_equal(coshm_segment_create(long_name, &config, 0, &segment), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_unlink(long_name), 0);
+}
+
 static void bad_arguments_are_einval(void **state)
 {
+	char long_name[202] = "";
 	const struct coshm_segment_config config = {.size_bytes = MIB};
 	struct coshm_segment *segment;
 
@@ -238,6 +253,9 @@ static void bad_arguments_are_einval(void **state)
 	assert_int_equal(coshm_segment_create(".", &config, 0, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create("..", &config, 0, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create("two words", &config, 0, &segment), -EINVAL);
+	memset(long_name, 'n', sizeof(long_name) - 1);
+	assert_int_equal(coshm_segment_create(long_name, &config, 0, &segment), -EINVAL);
+	assert_explained(-EINVAL, "200");
 	assert_int_equal(coshm_segment_create(name, NULL, 0, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create(name, &config, 0x40, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create(name, &config, 0, NULL), -EINVAL);
@@ -1115,6 +1133,7 @@ int main(int argc, char **argv)
 		SEGMENT_TEST(create_or_open_opens_what_is_there),
 		SEGMENT_TEST(bad_configurations_say_which_field),
 		SEGMENT_TEST(config_of_a_newer_program_is_taken_only_if_it_asks_for_nothing_new),
+		SEGMENT_TEST(name_has_up_to_200_printable_characters),
 		SEGMENT_TEST(bad_arguments_are_einval),
 		SEGMENT_TEST(mode_is_what_was_asked_for_under_any_umask),
 		SEGMENT_TEST(attach_says_what_is_wrong_with_the_file),
