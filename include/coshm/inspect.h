@@ -36,7 +36,8 @@ struct coshm_member_info {
 	uint32_t state; /* coshm_member_state, found by asking the kernel now */
 	uint64_t id;	/* slot and generation: tells two members with one pid apart */
 	uint32_t pid;	/* as the member saw itself; for display */
-	uint32_t thread_count;
+	uint32_t
+		thread_count; /* that use this segment; those beyond its thread_count_max are not counted */
 	uint64_t attached_at_ns;
 	char command[16];
 	/* What it holds at this moment. */

@@ -16,14 +16,16 @@
  *               P4 Liveness is a fact from the kernel (a file lock that lives as long as the process's memory): no
  *                  timeout, no pid; right across containers and PID namespaces. A stopped process is not dead.
  *               P5 A member that is forked, execs, exits or is killed never takes others' work with it.
- *               P6 A full file system is -ENOSPC at create time, never SIGBUS later.
+ *               P6 A full file system is -ENOSPC at create time, never SIGBUS later; a full segment is -EDQUOT.
  * Not promised  N1 Memory of a removed object is reused only when no member has it open any more.
  *               N2 exec, and exit without coshm_segment_detach, count as deaths: what the member held is repaired
  *                  for it, which costs the others a little more than a clean detach.
  *               N3 A segment never shrinks.
- * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call. Leases,
- *               pins and locks of the parent stay the parent's. This also holds for a raw clone(). vfork children
- *               must exec at once.
+ * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call, whichever that
+ *               is: any function that takes a handle then also returns what becoming a member may: -EUSERS
+ *               (member_count_max processes are attached), -ENOTCONN (the file is gone or out of reach), -ENOTSUP,
+ *               -ENOMEM, -EMFILE. The child may call again later. Leases, pins and locks of the parent stay the
+ *               parent's. This also holds for a raw clone(). vfork children must exec at once.
  * Threads       Everything is MT. A thread that used coshm may exit at any time outside of a coshm call.
  */
 #ifndef COSHM_SEGMENT_H
@@ -49,14 +51,17 @@ struct coshm_segment_config {
 	uint32_t
 		member_count_max; /* processes that may be attached at once; default 256, at most 1023 */
 	uint32_t
-		thread_count_max; /* threads of all members; default 4 x member_count_max, at most 8191 */
-	uint32_t flags;		  /* COSHM_SEGMENT_FENCED */
+		thread_count_max; /* threads of all members that work at full speed; what a process has beyond that takes
+				   * turns. Default 4 x member_count_max, at least that many, at most 8191 */
+	uint32_t flags; /* COSHM_SEGMENT_FENCED */
 	uint32_t reserved;
 };
 
 enum coshm_segment_flags {
 	/* Readers pay a full memory fence per read (some 5 ns) instead of relying on membarrier(2). Needed where
-	 * membarrier is not allowed for every member (strict seccomp, gVisor). Fixed at creation. */
+	 * membarrier is not allowed for every member (strict seccomp, gVisor). Fixed at creation. No
+	 * program may forbid membarrier to itself once it runs: liburcu asks for it once, at the start, and ends the
+	 * program if it fails later. */
 	COSHM_SEGMENT_FENCED = 1,
 };
 
@@ -74,9 +79,10 @@ struct coshm_segment_info {
 	uint32_t layout_version;
 	uint32_t flags;
 	uint64_t layout_fingerprint;
-	uint64_t size_bytes;	      /* committed: memory that is there */
-	uint64_t size_max_bytes;      /* mapped */
-	uint64_t used_bytes;	      /* by the header, the tables and live objects */
+	uint64_t size_bytes;	 /* committed: memory that is there */
+	uint64_t size_max_bytes; /* mapped */
+	uint64_t
+		used_bytes; /* by the header, the tables, and objects that are there or still open */
 	uint64_t created_at_ns;	      /* segment clock */
 	uint64_t created_realtime_ns; /* CLOCK_REALTIME */
 	uint64_t now_ns;	      /* segment clock, now; for a saved file: when it was saved */
@@ -84,7 +90,7 @@ struct coshm_segment_info {
 	uint32_t member_count;	      /* attached now */
 	uint32_t member_count_max;
 	uint32_t thread_count_max;
-	uint32_t thread_high_water;
+	uint32_t thread_high_water; /* of thread_count_max, so many were in use at once */
 	uint32_t object_count;
 	uint32_t object_count_max;
 	uint32_t removed; /* 1: unlinked by coshm_segment_unlink; nobody can attach any more */
@@ -92,14 +98,17 @@ struct coshm_segment_info {
 
 /*
  * coshm_segment_create - make a segment and attach to it
- * @name         "shop" is /dev/shm/shop; a name with a slash is a path (tmpfs, ext4 or xfs)
+ * @name         "shop" is /dev/shm/shop: up to 200 printable characters, no blank; a name with a slash is a path of up
+ *               to 255 bytes (tmpfs, ext4 or xfs)
  * @config       read, not kept
  * @flags        COSHM_CREATE_OR_OPEN: attach if it is there already
  * @ret_segment  the handle
  *
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind another creator
- * Returns   0; -EEXIST; -EINVAL (a size or mode; the log says which); -ENOSPC (file system full or smaller than
- *           asked: Docker's /dev/shm has 64 MB, use --shm-size); -EACCES, -EPERM; -ELOOP (a symbolic link);
+ * Returns   0; -EEXIST; -EINVAL (a size, a mode, or a group that the creator is not in; the log says which);
+ *           -ENOSPC (file system full or smaller than asked: Docker's /dev/shm has 64 MB, use --shm-size);
+ *           -EACCES (also a mode that shuts the creator out); -EPERM, -EBADFD (what is there, as attach says);
+ *           -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);
  *           -EMEDIUMTYPE (not a file system that works: NFS, FUSE, 9p ...); -ETIMEDOUT; -ENOTSUP (no membarrier:
  *           create with COSHM_SEGMENT_FENCED); else as coshm_segment_attach
  */
@@ -113,10 +122,12 @@ COSHM_CHECK_RESULT int coshm_segment_create(const char *name,
  *
  * Attaching the same segment twice in a process gives two handles on one membership.
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator; some 20 us otherwise
- * Returns   0; -ENOENT; -EACCES; -EPERM (file of another owner, or world-writable); -ELOOP (a symbolic link);
+ * Returns   0; -EINVAL, -ENAMETOOLONG (not a name); -ENOENT; -EACCES; -EPERM (file of another owner:
+ *           COSHM_ATTACH_ANY_OWNER takes it); -EBADFD (file that is world-writable: nothing takes it); -ELOOP (a
+ *           symbolic link);
  *           -EPROTONOSUPPORT (other layout version or architecture; nothing was touched); -EUCLEAN (no segment, or
- *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member or thread slots
- *           exhausted); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE
+ *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member_count_max processes
+ *           are attached); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE
  */
 COSHM_CHECK_RESULT int coshm_segment_attach(const char *name, uint32_t flags,
 					    struct coshm_segment **ret_segment);
@@ -135,7 +146,8 @@ int coshm_segment_detach(struct coshm_segment *segment);
  * As with unlink(2), members go on with what they have mapped; nobody can attach any more, and opening further
  * objects answers -ESTALE.
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator
- * Returns   0; -ENOENT; -EACCES; -EPERM; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator is stopped)
+ * Returns   0; -ENOENT; -EACCES; -EPERM, -EBADFD; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator
+ *           is stopped)
  */
 COSHM_CHECK_RESULT int coshm_segment_unlink(const char *name);
 

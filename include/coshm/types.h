@@ -39,7 +39,7 @@ extern "C" {
 /* A timeout that never ends. Waits wake up by themselves from time to time; this one just goes on. */
 #define COSHM_FOREVER UINT64_MAX
 
-/* An object's or segment's name: letters, digits, '.', '_', '-'; ends with a zero byte within this many bytes. */
+/* An object's name: letters, digits, '.', '_', '-'; ends with a zero byte within this many bytes. Of segments: segment.h */
 #define COSHM_NAME_SIZE_BYTES 48
 
 struct coshm_segment; /* one attached segment */
@@ -89,8 +89,9 @@ enum coshm_log_level {
 
 /*
  * coshm_set_log - hear the details of failures and repairs
- * @log      called in the thread whose call has something to say, maybe inside of locks of this process: it must be
- *           short, and must neither call coshm nor fork. NULL (the start) is silence: the library itself never prints.
+ * @log      called in the thread whose call has something to say, maybe while it holds locks, of this process or of the
+ *           segment: it must be short, must return, and must neither call coshm nor fork, which would wait for ever.
+ *           NULL (the start) is silence: the library itself never prints.
  * @context  passed through
  * @level    the highest coshm_log_level to hear
  *

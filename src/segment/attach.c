@@ -3,7 +3,8 @@
  * Create, attach, detach, unlink.
  *
  * Words     the file's size, header.magic and header.state; creators are serialised by the init byte's lock.
- * Commit    state = READY, one store. Before it, whoever locks the init byte next begins anew:
+ * Commit    state = READY, one store, when the creator is a member and nothing can fail any more. Before it, whoever
+ *           locks the init byte next begins anew:
  *             file is empty                          a creator died before it wrote the magic number
  *             magic, state BUILDING                  a creator died later
  *           Anything else that is not a READY segment is somebody's file and is left alone (-EUCLEAN).
@@ -66,7 +67,6 @@ static int config_check(const struct coshm_segment_config *callers,
 		return coshm__fail(-EINVAL,
 				   "mode 0%o: only permissions of owner and group are allowed",
 				   config->mode);
-	/* One of each more is made, for rescuers. */
 	if (config->member_count_max >= COSHM__MEMBERS_LIMIT ||
 	    config->thread_count_max < config->member_count_max ||
 	    config->thread_count_max >= COSHM__THREADS_LIMIT)
@@ -94,7 +94,9 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 {
 	int error;
 
-	coshm__layout_fill(header, config->member_count_max + 1, config->thread_count_max + 1);
+	/* One member more, the rescuer; and a reserve for each. */
+	coshm__layout_fill(header, config->member_count_max + 1,
+			   config->member_count_max + 1 + config->thread_count_max);
 	if (header->objects_offset > config->size_bytes)
 		return coshm__fail(-EINVAL,
 				   "size_bytes is too small: %u members and %u threads take %llu "
@@ -109,6 +111,7 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 	coshm__boot_id(header->boot_id);
 	coshm__a64_store_relaxed(&header->committed_bytes, config->size_bytes);
 	coshm__a64_store_relaxed(&header->touched_bytes, header->objects_offset);
+	coshm__a32_store_relaxed(&header->thread_high_water, header->member_count_max);
 	error = random_fill(header->uuid, sizeof(header->uuid));
 	if (!error)
 		error = random_fill(&header->place_seed, sizeof(header->place_seed));
@@ -129,59 +132,41 @@ static int write_at(int fd, const void *bytes, size_t size, off_t offset)
 	return wrote < 0 ? -errno : -ENOSPC;
 }
 
-static int no_space(const char *path, uint64_t wanted_bytes, int error)
+/* Under the init lock, on a file that is ours to fill: everything but READY. */
+static int file_fill(int fd, const char *path, const struct coshm_segment_config *config,
+		     struct coshm__header_shm *header)
 {
-	if (error == -ENOSPC || error == -EFBIG)
-		return coshm__fail(
-			-ENOSPC,
-			"%s: no room for %llu bytes: free some, ask for less, or enlarge the "
-			"file system (docker run --shm-size, emptyDir sizeLimit, "
-			"mount -o remount,size=)",
-			path, (unsigned long long)wanted_bytes);
-	return coshm__fail(error, "%s: allocating %llu bytes: %s", path,
-			   (unsigned long long)wanted_bytes, strerror(-error));
-}
-
-/* Under the init lock, on a file that is ours to fill. */
-static int file_fill(int fd, const char *path, const struct coshm_segment_config *config)
-{
-	struct coshm__header_shm header;
 	int64_t clock_offset_ns = coshm__clock_namespace_offset_ns();
 	int error;
 
 	_Static_assert(offsetof(struct coshm__header_shm, state) + 4 <= 64,
 		       "magic and state in one write");
-	memset(&header, 0, sizeof(header));
-	header.magic = COSHM__MAGIC;
-	coshm__a32_store_relaxed(&header.state, COSHM__SEGMENT_BUILDING);
-	error = header_fill(&header, config, clock_offset_ns);
+	memset(header, 0, sizeof(*header));
+	header->magic = COSHM__MAGIC;
+	coshm__a32_store_relaxed(&header->state, COSHM__SEGMENT_BUILDING);
+	error = header_fill(header, config, clock_offset_ns);
 	if (error)
 		return error;
 	if (ftruncate(fd, 0))
 		return -errno;
-	error = write_at(fd, &header, 64, 0);
+	error = write_at(fd, header, 64, 0);
 	if (error)
-		return no_space(path, config->size_bytes, error);
+		return coshm__file_no_space(path, config->size_bytes, error);
 	COSHM__CRASH_POINT(SEGMENT_MAGIC);
 	error = coshm__file_allocate(fd, 0, config->size_bytes);
 	if (error)
-		return no_space(path, config->size_bytes, error);
+		return coshm__file_no_space(path, config->size_bytes, error);
 	COSHM__CRASH_POINT(SEGMENT_ALLOCATED);
 	if (config->group_id_set && fchown(fd, (uid_t)-1, (gid_t)config->group_id))
-		return coshm__fail(-errno, "%s: chgrp %u: %s", path, config->group_id,
-				   strerror(errno));
+		return coshm__fail(errno == EPERM ? -EINVAL : -errno, "%s: chgrp %u: %s", path,
+				   config->group_id, strerror(errno));
 	if (fchmod(fd, (mode_t)config->mode))
 		return -errno;
-	error = write_at(fd, &header, sizeof(header), 0);
+	error = write_at(fd, header, sizeof(*header), 0);
 	if (error)
 		return error;
 	COSHM__CRASH_POINT(SEGMENT_WRITTEN);
-	/* The commit point: state alone. The page cache is what mappings show, so this is one store in shared memory. */
-	coshm__a32_store_relaxed(&header.state, COSHM__SEGMENT_READY);
-	error = write_at(fd, &header.state, sizeof(header.state),
-			 (off_t)offsetof(struct coshm__header_shm, state));
-	COSHM__CRASH_POINT(SEGMENT_READY);
-	return error;
+	return 0;
 }
 
 enum file_verdict { FILE_OURS_TO_FILL, FILE_READY, FILE_OUTDATED, FILE_FOREIGN };
@@ -215,44 +200,6 @@ static int is_named(int fd, const char *path)
 
 	return fstat(fd, &by_fd) == 0 && lstat(path, &by_name) == 0 &&
 	       by_fd.st_ino == by_name.st_ino && by_fd.st_dev == by_name.st_dev;
-}
-
-/* 0 created; 1 there was one already; -EAGAIN the name changed hands, try again; negative */
-static int create_once(const char *path, const struct coshm_segment_config *config)
-{
-	int error, fd;
-	enum file_verdict verdict;
-
-	/* Without O_CREAT first: with fs.protected_regular it fails on other users' files in sticky folders. */
-	error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
-	if (error == -ENOENT)
-		error = coshm__file_open(path, O_RDWR | O_CREAT | O_EXCL, 0, &fd);
-	if (error)
-		return error == -EEXIST ? -EAGAIN : error;
-	COSHM__CRASH_POINT(SEGMENT_EMPTY);
-	error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
-	if (error) {
-		close(fd);
-		return coshm__fail(error, "%s: another process has been creating it for 5 s", path);
-	}
-	verdict = file_judge(fd, path, &error);
-	if (!is_named(fd, path)) {
-		error = -EAGAIN;
-	} else if (verdict == FILE_READY) {
-		error = 1;
-	} else if (verdict == FILE_OUTDATED) {
-		error = unlink(path) ? -errno : -EAGAIN;
-	} else if (verdict == FILE_OURS_TO_FILL) {
-		/* With ANY_OWNER above nobody has asked yet whether it is. */
-		error = coshm__file_judge_owner(fd, path, 0);
-		if (!error) {
-			error = file_fill(fd, path, config);
-			if (error)
-				unlink(path);
-		}
-	}
-	close(fd);
-	return error;
 }
 
 static void segment_free(struct coshm__segment *segment)
@@ -368,9 +315,9 @@ static int segment_place(struct coshm__segment *segment)
 }
 
 /* Under the process mutex. Takes over fd. */
-static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__segment **ret)
+static int segment_join(const char *path, int fd, int read_only,
+			const struct coshm__header_shm *header, struct coshm__segment **ret)
 {
-	struct coshm__header_shm header;
 	struct coshm__segment *segment;
 	struct stat status;
 	int error, placed;
@@ -381,20 +328,14 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 		return -ENOMEM;
 	}
 	segment->fd = fd;
-	segment->read_only = (flags & COSHM_ATTACH_READ_ONLY) != 0;
+	segment->read_only = read_only;
 	snprintf(segment->path, sizeof(segment->path), "%s", path);
-	error = header_read(fd, path, &header);
-	if (!error && header.feature_read_only && !segment->read_only)
-		error = coshm__fail(-EPROTONOSUPPORT,
-				    "%s uses features %llx that this library can only read", path,
-				    (unsigned long long)header.feature_read_only);
-	if (!error)
-		error = segment_place(segment);
+	error = segment_place(segment);
 	placed = !error;
 	if (!error)
 		error = fstat(fd, &status) ? -errno : 0;
 	if (!error)
-		error = segment_map(segment, &header, &status);
+		error = segment_map(segment, header, &status);
 	if (!error && !segment->read_only) {
 		segment->reap_progress = coshm__reap_progress_new(segment);
 		error = segment->reap_progress ? 0 : -ENOMEM;
@@ -411,6 +352,108 @@ static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__s
 	atomic_store_explicit(&coshm__segments[segment->index], segment, memory_order_release);
 	*ret = segment;
 	return 0;
+}
+
+/* Under the process mutex. Takes over fd. */
+static int segment_new(const char *path, int fd, uint32_t flags, struct coshm__segment **ret)
+{
+	const int read_only = (flags & COSHM_ATTACH_READ_ONLY) != 0;
+	struct coshm__header_shm header;
+	int error = header_read(fd, path, &header);
+
+	if (!error && header.feature_read_only && !read_only)
+		error = coshm__fail(-EPROTONOSUPPORT,
+				    "%s uses features %llx that this library can only read", path,
+				    (unsigned long long)header.feature_read_only);
+	if (!error)
+		return segment_join(path, fd, read_only, &header, ret);
+	close(fd);
+	return error;
+}
+
+static int is_same_file(int fd, int other_fd)
+{
+	struct stat status, other;
+
+	return fstat(fd, &status) == 0 && fstat(other_fd, &other) == 0 &&
+	       status.st_ino == other.st_ino && status.st_dev == other.st_dev;
+}
+
+/* A descriptor without the init lock. */
+static int file_open_own(int fd, const char *path, const struct coshm_segment_config *config,
+			 int *ret_fd)
+{
+	int error = coshm__file_open(path, O_RDWR, 0, ret_fd);
+
+	if (error == -EACCES)
+		return coshm__fail(error, "%s: its creator may not use it with mode 0%o", path,
+				   config->mode);
+	if (error || is_same_file(fd, *ret_fd))
+		return error;
+	close(*ret_fd);
+	return -EAGAIN;
+}
+
+/*
+ * Under the init lock and the process mutex, on a file that is ours to fill. Its creator becomes a member while nobody else
+ * can: whatever keeps him from that also keeps the segment from coming into being.
+ */
+static int segment_make(int fd, const char *path, const struct coshm_segment_config *config,
+			struct coshm__segment **ret)
+{
+	struct coshm__header_shm header;
+	int own_fd, error = file_fill(fd, path, config, &header);
+
+	if (!error)
+		error = file_open_own(fd, path, config, &own_fd);
+	if (!error)
+		error = segment_join(path, own_fd, 0, &header, ret);
+	if (error) {
+		if (is_named(fd, path))
+			unlink(path);
+		return error;
+	}
+	COSHM__CRASH_POINT(SEGMENT_JOINED);
+	/* [G6] release, pairs the pread of who attaches; carries the header. The commit point. */
+	coshm__a32_store_release(&(*ret)->header->state, COSHM__SEGMENT_READY);
+	COSHM__CRASH_POINT(SEGMENT_READY);
+	return 0;
+}
+
+/* 0 created and joined; 1 there was one already; -EAGAIN the name changed hands, try again; negative */
+static int create_once(const char *path, const struct coshm_segment_config *config,
+		       struct coshm__segment **ret)
+{
+	int error, fd;
+	enum file_verdict verdict;
+
+	/* Without O_CREAT first: with fs.protected_regular it fails on other users' files in sticky folders. */
+	error = coshm__file_open(path, O_RDWR, COSHM_ATTACH_ANY_OWNER, &fd);
+	if (error == -ENOENT)
+		error = coshm__file_open(path, O_RDWR | O_CREAT | O_EXCL, 0, &fd);
+	if (error)
+		return error == -EEXIST ? -EAGAIN : error;
+	COSHM__CRASH_POINT(SEGMENT_EMPTY);
+	error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+	if (error) {
+		close(fd);
+		return coshm__fail(error, "%s: another process has been creating it for 5 s", path);
+	}
+	verdict = file_judge(fd, path, &error);
+	if (!is_named(fd, path)) {
+		error = -EAGAIN;
+	} else if (verdict == FILE_READY) {
+		error = 1;
+	} else if (verdict == FILE_OUTDATED) {
+		error = unlink(path) ? -errno : -EAGAIN;
+	} else if (verdict == FILE_OURS_TO_FILL) {
+		/* With ANY_OWNER above nobody has asked yet whether it is. */
+		error = coshm__file_judge_owner(fd, path, 0);
+		if (!error)
+			error = segment_make(fd, path, config, ret);
+	}
+	close(fd);
+	return error;
 }
 
 static void segment_drop(struct coshm__segment *segment)
@@ -436,6 +479,19 @@ static void segment_drop(struct coshm__segment *segment)
 	segment_free(segment);
 }
 
+/* Under the process mutex. */
+static int handle_give(struct coshm__handle *handle, struct coshm__segment *segment)
+{
+	int error;
+
+	handle->segment = segment;
+	handle->type = COSHM__TYPE_SEGMENT;
+	error = coshm__handle_publish(handle);
+	if (!error)
+		segment->handle_count++;
+	return error;
+}
+
 static int attach_path(const char *path, uint32_t flags, struct coshm_segment **ret_segment)
 {
 	int read_only = (flags & COSHM_ATTACH_READ_ONLY) != 0, fd, error;
@@ -454,17 +510,15 @@ static int attach_path(const char *path, uint32_t flags, struct coshm_segment **
 	}
 	coshm__process_lock();
 	segment = segment_find(&status, read_only);
-	if (segment)
+	if (segment) {
 		close(fd);
-	else
+		error = read_only ? 0 : coshm__member_ensure(segment);
+	} else {
 		error = segment_new(path, fd, flags, &segment);
+	}
 	if (!error) {
-		handle->segment = segment;
-		handle->type = COSHM__TYPE_SEGMENT;
-		error = coshm__handle_publish(handle);
-		if (!error)
-			segment->handle_count++;
-		else if (segment->handle_count == 0)
+		error = handle_give(handle, segment);
+		if (error && segment->handle_count == 0)
 			segment_drop(segment);
 	}
 	coshm__process_unlock();
@@ -475,10 +529,35 @@ static int attach_path(const char *path, uint32_t flags, struct coshm_segment **
 	return error;
 }
 
+/* 0, the handle is on a new segment; 1 there was one already; negative */
+static int create_path(const char *path, const struct coshm_segment_config *config,
+		       struct coshm__handle *handle)
+{
+	struct coshm__segment *segment;
+	int error;
+
+	/* The mutex keeps a fork from copying the descriptor that carries the init lock. */
+	coshm__process_lock();
+	error = coshm__handle_reserve();
+	if (!error) {
+		for (int tries = 0; tries < 16; tries++) {
+			error = create_once(path, config, &segment);
+			if (error != -EAGAIN)
+				break;
+		}
+		coshm__handle_unreserve();
+		if (!error)
+			error = handle_give(handle, segment);
+	}
+	coshm__process_unlock();
+	return error;
+}
+
 int coshm_segment_create(const char *name, const struct coshm_segment_config *config,
 			 uint32_t flags, struct coshm_segment **ret_segment)
 {
 	struct coshm_segment_config checked;
+	struct coshm__handle *handle;
 	char path[256];
 	int error, saved_errno = errno;
 
@@ -489,22 +568,19 @@ int coshm_segment_create(const char *name, const struct coshm_segment_config *co
 		error = config_check(config, &checked);
 	if (!error)
 		error = coshm__path_of(name, path);
-	if (!error) {
-		/* The mutex keeps a fork from copying the descriptor that carries the init lock. */
-		coshm__process_lock();
-		for (int tries = 0; tries < 16; tries++) {
-			error = create_once(path, &checked);
-			if (error != -EAGAIN)
-				break;
-		}
-		coshm__process_unlock();
-	}
+	if (error)
+		goto out;
+	handle = calloc(1, sizeof(*handle));
+	error = handle ? create_path(path, &checked, handle) : -ENOMEM;
+	if (!error)
+		*ret_segment = (struct coshm_segment *)handle->token;
+	else
+		free(handle);
 	if (error == 1)
 		error = flags & COSHM_CREATE_OR_OPEN
-				? 0
+				? attach_path(path, 0, ret_segment)
 				: coshm__fail(-EEXIST, "%s exists already", path);
-	if (!error)
-		error = attach_path(path, 0, ret_segment);
+out:
 	errno = saved_errno;
 	return error;
 }

@@ -81,7 +81,7 @@ static int judge_file_system(const char *path, int fd)
 static int judge_owner(const char *path, const struct stat *status, uint32_t attach_flags)
 {
 	if (status->st_mode & S_IWOTH)
-		return coshm__fail(-EPERM, "%s is writable by everyone: chmod o-w it", path);
+		return coshm__fail(-EBADFD, "%s is writable by everyone: chmod o-w it", path);
 	if (status->st_uid == 0 || status->st_uid == geteuid() ||
 	    (attach_flags & COSHM_ATTACH_ANY_OWNER))
 		return 0;
@@ -119,10 +119,13 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 		error = judge_file_system(path, fd);
 	if (!error)
 		error = judge_owner(path, &status, attach_flags);
-	if (error)
-		close(fd);
-	else
+	if (!error) {
 		*ret_fd = fd;
+		return 0;
+	}
+	if (open_flags & O_CREAT)
+		unlink(path);
+	close(fd);
 	return error;
 }
 
@@ -149,6 +152,20 @@ int coshm__file_lock_init(int fd, uint64_t timeout_ns)
 		nanosleep(&pause, NULL);
 	}
 	return 0;
+}
+
+int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error)
+{
+	/* The last two: of the process, and of the user on this file system. EDQUOT itself stands for a full segment. */
+	if (error == -ENOSPC || error == -EFBIG || error == -EDQUOT)
+		return coshm__fail(
+			-ENOSPC,
+			"%s: no room for %llu bytes: free some, ask for less, or enlarge the "
+			"file system (docker run --shm-size, emptyDir sizeLimit, "
+			"mount -o remount,size=)",
+			path, (unsigned long long)wanted_bytes);
+	return coshm__fail(error, "%s: allocating %llu bytes: %s", path,
+			   (unsigned long long)wanted_bytes, strerror(-error));
 }
 
 /* In chunks: older kernels undo a whole call when a signal comes. */

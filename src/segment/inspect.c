@@ -62,6 +62,8 @@ static int object_copy(struct coshm__segment *segment, uint32_t index,
 	info->created_at_ns = coshm__a64_load_relaxed(&entry->created_at_ns);
 	info->member_count = coshm__object_open_count(segment, index);
 	info->removed = coshm__entry_state_of(word) == COSHM__ENTRY_REMOVED;
+	if (info->removed && info->member_count == 0)
+		return 0; /* a gap: the next creation takes it */
 	coshm__acquire_fence(); /* the copies above before the second look; TSan builds do not inspect live segments */
 	return coshm__a64_load_relaxed(&entry->word) == word;
 }
@@ -113,8 +115,8 @@ static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm
 	}
 }
 
-static void threads_count(struct coshm__segment *segment, uint32_t member_id,
-			  struct coshm_member_info *info)
+static void threads_hold(struct coshm__segment *segment, uint32_t member_id,
+			 struct coshm_member_info *info)
 {
 	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water); /* [T5] */
 
@@ -124,7 +126,6 @@ static void threads_count(struct coshm__segment *segment, uint32_t member_id,
 		/* [T2] */
 		if (coshm__a32_load_acquire(&thread->owner) != member_id)
 			continue;
-		info->thread_count++;
 		for (unsigned int h = 0; h < COSHM__HAZARD_READS; h++)
 			info->pages_read += coshm__a64_load_relaxed(&thread->read_hazard[h]) != 0;
 		for (unsigned int h = 0; h < COSHM__HAZARD_WRITES; h++)
@@ -153,7 +154,8 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 	memcpy(info->command, command, sizeof(info->command));
 	make_printable(info->command, sizeof(info->command));
 	info->state = coshm__member_is_dead(segment, id) ? COSHM_MEMBER_DEAD : COSHM_MEMBER_ALIVE;
-	threads_count(segment, id, info);
+	info->thread_count = coshm__thread_count(segment, id);
+	threads_hold(segment, id, info);
 	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
 		info->pages_pinned += coshm__a64_load_relaxed(&member->pins[i]) != 0;
 	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
@@ -372,10 +374,13 @@ void coshm__segment_describe(const struct coshm__segment *segment,
 	info.created_realtime_ns = segment->header->created_realtime_ns;
 	info.now_ns = coshm__now_ns(segment);
 	info.creator_pid = segment->header->creator_pid;
-	/* One of each is the rescuer's. */
+	/* One is the rescuer's. */
 	info.member_count_max = segment->member_count_max - 1;
-	info.thread_count_max = segment->thread_count_max - 1;
+	info.thread_count_max = segment->thread_count_max - segment->member_count_max;
 	info.thread_high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
+	info.thread_high_water -= info.thread_high_water > segment->member_count_max
+					  ? segment->member_count_max
+					  : info.thread_high_water;
 	info.object_count_max = COSHM__ENTRY_COUNT;
 	info.removed = coshm__a32_load_relaxed(&segment->header->state) == COSHM__SEGMENT_REMOVED;
 	for (uint32_t i = 0; i < segment->member_count_max; i++)
@@ -386,7 +391,8 @@ void coshm__segment_describe(const struct coshm__segment *segment,
 		uint64_t state = coshm__entry_state_of(
 			coshm__a64_load_acquire(&segment->entries[i].word)); /* [D2] */
 
-		if (state == COSHM__ENTRY_FREE)
+		if (state == COSHM__ENTRY_FREE ||
+		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0))
 			continue;
 		info.object_count += state == COSHM__ENTRY_LIVE;
 		info.used_bytes += coshm__a64_load_relaxed(&segment->entries[i].size_bytes);

@@ -18,6 +18,12 @@ extern struct coshm__segment *_Atomic coshm__segments[COSHM__SEGMENTS_MAX];
 int coshm__process_initialise(void);
 void coshm__process_lock(void);
 void coshm__process_unlock(void);
+/*
+ * Under the process mutex. Who creates something reserves a place for its handle first, so that a full table is found out
+ * before anything has changed; and gives the place back right before coshm__handle_publish. 0, -EMFILE
+ */
+int coshm__handle_reserve(void);
+void coshm__handle_unreserve(void);
 /* Under the process mutex. Puts a filled handle into the table and gives it a token. 0, -EMFILE */
 int coshm__handle_publish(struct coshm__handle *handle);
 /* Under the process mutex. Takes it out again; free it only after coshm__handles_quiesce(). NULL: no such handle. */
@@ -31,6 +37,8 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
+/* Says what to do; returns @error, and -ENOSPC for whatever means that the file system gives no more. */
+int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error);
 int coshm__boot_id(uint8_t ret_boot_id[16]);
 
 /* layout.c - sizes and offsets of the fixed part, and what must agree among members */
@@ -43,8 +51,8 @@ int coshm__layout_check(const struct coshm__header_shm *header, const char *path
 /*
  * member.c
  *
- * The last member slot and the last thread slot are the rescuer's: when the dead have all the others, a newcomer
- * enters by them, reaps, and moves to a slot that has become free.
+ * The last member slot is the rescuer's: when the dead have all the others, a newcomer enters by it, reaps, and moves to
+ * a slot that has become free.
  */
 static inline uint32_t coshm__rescue_slot(const struct coshm__segment *segment)
 {
@@ -62,19 +70,22 @@ static inline int coshm__member_is_rescuer(const struct coshm__segment *segment,
  */
 int coshm__segment_fd(struct coshm__segment *segment, int *ret_close);
 int coshm__member_register(struct coshm__segment *segment);
+/* Under the process mutex: registers a fork child that is no member yet. */
+int coshm__member_ensure(struct coshm__segment *segment);
 void coshm__member_leave(struct coshm__segment *segment);
 
 /* thread.c */
 struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id);
-/* The slot that only the rescue member may have. Its id must own that member slot. */
-struct coshm__thread_shm *coshm__thread_claim_rescue(struct coshm__segment *segment,
-						     uint32_t member_id);
+/* The reserve of a member slot, whose byte the caller holds: away from a former member, to a new one. NULL: damaged */
+void coshm__thread_reserve_clear(struct coshm__segment *segment, uint32_t slot);
+struct coshm__thread_shm *coshm__thread_claim_reserve(struct coshm__segment *segment,
+						      uint32_t member_id);
 /* An operation without a handle, for the segment's own work. Ends with coshm__op_end. */
 int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segment);
 
 /* object.c */
-/* Does any member other than the dead and gone have the entry open? */
-uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index);
+/* How many members, other than the dead and gone, have the entry open? */
+uint32_t coshm__object_open_count(const struct coshm__segment *segment, uint32_t entry_index);
 /* In a fork child, under the process mutex: open for the new member what the process has handles on. */
 void coshm__objects_inherit(struct coshm__segment *segment);
 /* Closes every object handle that was opened through this segment handle. */

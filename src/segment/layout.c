@@ -81,7 +81,8 @@ static int check_geometry(const struct coshm__header_shm *header)
 
 	memset(&expected, 0, sizeof(expected));
 	if (header->member_count_max < 2 || header->member_count_max > COSHM__MEMBERS_LIMIT ||
-	    header->thread_count_max < 2 || header->thread_count_max > COSHM__THREADS_LIMIT)
+	    header->thread_count_max <= header->member_count_max ||
+	    header->thread_count_max > COSHM__THREADS_LIMIT + COSHM__MEMBERS_LIMIT)
 		return -EUCLEAN;
 	coshm__layout_fill(&expected, header->member_count_max, header->thread_count_max);
 	if (header->entry_count != expected.entry_count ||

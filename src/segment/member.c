@@ -5,7 +5,9 @@
  * Words     member->word (segment_shm.h), and the kernel's record of who holds byte COSHM__LOCK_BYTE_MEMBERS + slot.
  * Commit    CAS FREE -> ALIVE. Before it a dead registrant has left nothing: the kernel drops its byte.
  * Repair    none. open_objects and pins of a slot count only while its word is ALIVE or DEAD; the registrant clears
- *           them while it holds the byte and the word is still FREE, when nobody else may write them.
+ *           them while it holds the byte and the word is still FREE, when nobody else may write them. A rescuer that
+ *           enters after a dead one also takes the reserve away from it, before the word moves on and the dead one's
+ *           id is nobody's any more.
  */
 #include "base/crash.h"
 #include "base/log.h"
@@ -141,6 +143,7 @@ static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_fr
 		coshm__a64_store_relaxed(&member->open_objects[i], 0);
 	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
 		coshm__a64_store_relaxed(&member->pins[i], 0);
+	coshm__thread_reserve_clear(segment, slot);
 	describe(segment, member);
 	high_water_raise(segment, slot + 1);
 	COSHM__CRASH_POINT(MEMBER_PREPARED);
@@ -185,7 +188,7 @@ static void slot_leave(struct coshm__segment *segment, uint32_t id)
 	COSHM__CRASH_POINT(MEMBER_LEFT);
 }
 
-/* Takes a member slot and a thread slot: the rescuer's, or any others. 0, -EUSERS all taken, other errors */
+/* Takes a member slot with its reserve: the rescuer's, or any other. 0, -EUSERS all taken, other errors */
 static int register_once(struct coshm__segment *segment, int rescue, uint32_t *ret_id)
 {
 	struct coshm__thread_shm *reserve;
@@ -208,11 +211,10 @@ static int register_once(struct coshm__segment *segment, int rescue, uint32_t *r
 	error = slot_find(segment, fd, rescue, ret_id);
 	if (error)
 		goto fail;
-	reserve = rescue ? coshm__thread_claim_rescue(segment, *ret_id)
-			 : coshm__thread_claim(segment, *ret_id);
+	reserve = coshm__thread_claim_reserve(segment, *ret_id);
 	if (!reserve) {
 		slot_leave(segment, *ret_id);
-		error = -EUSERS;
+		error = coshm__fail(-EUCLEAN, "%s: a thread slot is damaged", segment->path);
 		goto fail;
 	}
 	coshm__process->reserve_thread[segment->index] = reserve;
@@ -268,10 +270,9 @@ int coshm__member_register(struct coshm__segment *segment)
 	}
 	if (error == -EUSERS)
 		return coshm__fail(error,
-				   "%s: all %u members or %u threads are attached: create it "
-				   "with a larger member_count_max or thread_count_max",
-				   segment->path, segment->member_count_max - 1,
-				   segment->thread_count_max - 1);
+				   "%s: all %u members are attached: detach one, or create it with "
+				   "a larger member_count_max",
+				   segment->path, segment->member_count_max - 1);
 	if (!error)
 		coshm__a64_fetch_add_relaxed(&segment->header->attaches, 1);
 	return error;

@@ -29,6 +29,9 @@ int coshm__member_is_known_dead(struct coshm__segment *segment, uint32_t member_
 /* As coshm__member_is_dead for words that keep only the low 24 bits of an id: slot 10, generation 14. See coshm__id24. */
 int coshm__member_is_dead24(struct coshm__segment *segment, uint32_t id24);
 
+/* Threads that have a slot of their own; of one member, or of all if @member_id is 0. */
+uint32_t coshm__thread_count(const struct coshm__segment *segment, uint32_t member_id);
+
 /*
  * The short form of a member id for packed words that also carry a ticket or a page generation: slot << 14 | low 14
  * bits of the generation. Never 0, because generations whose low 14 bits are 0 are skipped.

@@ -2,10 +2,11 @@
 /*
  * The directory of objects.
  *
- * Words     entry->word (state, owner, generation), under directory_lock; but BUILDING -> LIVE is the creator's alone.
+ * Words     entry->word (state, owner, generation), under directory_lock; but BUILDING -> LIVE is the creator's alone, and
+ *           BUILDING of a dead creator -> FREE also any reaper's.
  *           member->open_objects: the member's own.
  * Commit    create: the store of LIVE. remove: the store of REMOVED.
- * Repair    none. BUILDING of a dead creator is a gap for the next create. Memory growth is published after the file
+ * Repair    none. BUILDING of a dead creator is a gap for the next create, and made FREE by it or by reaping. Memory growth is published after the file
  *           system has given it. The directory's lock guards only single-word commits, so whoever takes it over from a
  *           dead holder simply goes on.
  * Opening   (Dekker with reuse) set my bit, then look again whether the entry is still LIVE; reuse looks for bits after
@@ -94,7 +95,7 @@ static int entry_find(const struct coshm__segment *segment, const struct name *n
 	return -ENOENT;
 }
 
-uint32_t coshm__object_open_count(struct coshm__segment *segment, uint32_t entry_index)
+uint32_t coshm__object_open_count(const struct coshm__segment *segment, uint32_t entry_index)
 {
 	/* [M7] seq_cst, pairs [M6] */
 	uint32_t count = 0, high = coshm__a32_load_seq_cst(&segment->header->member_high_water);
@@ -180,14 +181,37 @@ static struct coshm__handle *handle_new(struct coshm__segment *segment, uint32_t
 	return handle;
 }
 
-/* Under the process mutex, inside an operation on the segment. */
+/* With its process-local part. 0, -ENOMEM, -EUCLEAN */
+static int handle_attach(struct coshm__segment *segment, uint32_t index, uint64_t word,
+			 const struct range *range, const struct coshm__object_type *type,
+			 struct coshm__handle **ret_handle)
+{
+	struct coshm__handle *handle = handle_new(segment, index, word, range, type);
+	int error = handle ? type->attach(handle) : -ENOMEM;
+
+	if (error)
+		free(handle);
+	else
+		*ret_handle = handle;
+	return error;
+}
+
+static void handle_free(struct coshm__handle *handle)
+{
+	if (handle) {
+		handle->object_type->detach(handle);
+		free(handle);
+	}
+}
+
+/* Under the process mutex, inside an operation on the segment. @handle: made by the creator; NULL: it is made here */
 static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t index, uint64_t word,
-		      const struct coshm__object_type *type, void **ret_token)
+		      const struct coshm__object_type *type, struct coshm__handle *handle,
+		      void **ret_token)
 {
 	struct coshm__segment *segment = op->segment;
 	struct coshm__entry_shm *entry = &segment->entries[index];
 	int error = 0, was_open = segment->read_only || handles_on(segment, index, word) > 0;
-	struct coshm__handle *handle = NULL;
 	struct range range;
 
 	/* First the bit, then a look at what it keeps. */
@@ -201,23 +225,16 @@ static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t in
 		coshm__acquire_fence(); /* without a bit, as in every look without a lock: see object_copy */
 		error = coshm__a64_load_relaxed(&entry->word) == word ? 0 : -ENOENT;
 	}
-	if (!error) {
-		handle = handle_new(segment, index, word, &range, type);
-		error = handle ? 0 : -ENOMEM;
-	}
+	if (!error && !handle)
+		error = handle_attach(segment, index, word, &range, type, &handle);
 	if (!error) {
 		handle->segment_token = segment_token;
-		error = type->attach(handle);
-	}
-	if (!error) {
 		error = coshm__handle_publish(handle);
-		if (error)
-			type->detach(handle);
 	}
 	if (error) {
 		if (!was_open)
 			open_bit_clear(segment, index);
-		free(handle);
+		handle_free(handle);
 		return error;
 	}
 	*ret_token = (void *)handle->token;
@@ -252,7 +269,7 @@ int coshm__object_open(struct coshm_segment *token, const char *text,
 		error = index < 0 ? coshm__fail(-ENOENT, "%s: no object \"%s\"", op.segment->path,
 						text)
 				  : open_entry(&op, (uintptr_t)token, (uint32_t)index, word, type,
-					       ret_token);
+					       NULL, ret_token);
 	}
 	coshm__op_end(&op);
 	coshm__process_unlock();
@@ -311,7 +328,7 @@ static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, u
 		}
 		start = blocked_until;
 	}
-	return coshm__fail(-ENOSPC,
+	return coshm__fail(-EDQUOT,
 			   "%s: no gap of %llu bytes: create it with a larger size_max_bytes",
 			   segment->path, (unsigned long long)size_bytes);
 }
@@ -333,9 +350,7 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 	if (close_it && fd >= 0)
 		close(fd);
 	if (error)
-		return coshm__fail(error == -EFBIG ? -ENOSPC : error,
-				   "%s: growing by %llu bytes: %s", segment->path,
-				   (unsigned long long)(end_bytes - now), strerror(-error));
+		return coshm__file_no_space(segment->path, end_bytes - now, error);
 	COSHM__CRASH_POINT(DIRECTORY_GROWN);
 	/* relaxed: it is only a bound; offsets beyond the old one are published later, by [D1] */
 	coshm__a64_store_relaxed(committed, end_bytes);
@@ -366,7 +381,7 @@ static int build_begin(struct coshm__op *op, const struct name *name, uint32_t t
 		       COSHM__ENTRY_FREE)
 		index++;
 	if (index == COSHM__ENTRY_COUNT)
-		return coshm__fail(-ENOSPC, "%s has %d objects already", segment->path,
+		return coshm__fail(-EDQUOT, "%s has %d objects already", segment->path,
 				   COSHM__ENTRY_COUNT);
 	error = gap_find(segment, size_bytes, &offset);
 	if (!error)
@@ -426,11 +441,11 @@ static int build_or_find(struct coshm__op *op, const struct name *name, uint32_t
 	return error;
 }
 
-/* BUILDING -> LIVE, or -> FREE if the module's initialisation fails. */
+/* BUILDING -> LIVE; or -> FREE if the module's initialisation fails, or there is no memory for the creator's handle. */
 static int build_finish(struct coshm__op *op, const struct building *building,
 			const struct coshm__object_type *type,
 			int (*initialise)(struct coshm__handle *handle, const void *context),
-			const void *context)
+			const void *context, struct coshm__handle **ret_handle)
 {
 	struct coshm__entry_shm *entry = &op->segment->entries[building->index];
 	uint64_t live =
@@ -450,7 +465,12 @@ static int build_finish(struct coshm__op *op, const struct building *building,
 		memset(handle->object, 0, building->used_bytes);
 		error = initialise(handle, context);
 	}
-	free(handle);
+	if (!error)
+		error = type->attach(handle);
+	if (error)
+		free(handle);
+	else
+		*ret_handle = handle;
 	COSHM__CRASH_POINT(DIRECTORY_INITIALISED);
 	/* [D1] release, pairs [D2]; carries the entry and the object's first contents. The commit point. */
 	coshm__a64_store_release(
@@ -461,16 +481,16 @@ static int build_finish(struct coshm__op *op, const struct building *building,
 	return error;
 }
 
-int coshm__object_create(struct coshm_segment *token, const char *text,
-			 const struct coshm__object_type *type, uint64_t size_bytes, uint32_t flags,
-			 int (*initialise)(struct coshm__handle *handle, const void *context),
-			 const void *context, void **ret_token)
+/* 0 created, *ret_handle is the creator's; 1 there is one of that name already, which @flags allow; negative */
+static int object_build(struct coshm_segment *token, const char *text,
+			const struct coshm__object_type *type, uint64_t size_bytes, uint32_t flags,
+			int (*initialise)(struct coshm__handle *handle, const void *context),
+			const void *context, struct coshm__handle **ret_handle)
 {
 	struct coshm__op op;
 	struct name name;
 	struct building building = {0};
-	int saved_errno = errno, reaped = 0;
-	int error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+	int reaped = 0, error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
 
 	if (error)
 		return error;
@@ -479,7 +499,7 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 	if (!error && coshm__a32_load_relaxed(&op.segment->header->state) != COSHM__SEGMENT_READY)
 		error = coshm__fail(-ESTALE, "%s was removed", op.segment->path);
 	if (!error && (size_bytes == 0 || size_bytes > op.segment->size_max_bytes))
-		error = coshm__fail(-ENOSPC,
+		error = coshm__fail(-EDQUOT,
 				    "%s: an object of %llu bytes is larger than the segment "
 				    "may grow (%llu)",
 				    op.segment->path, (unsigned long long)size_bytes,
@@ -489,7 +509,7 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
-		if (error == -ENOSPC && !reaped) {
+		if ((error == -EDQUOT || error == -ENOSPC) && !reaped) {
 			/* The dead may keep memory and entries. */
 			reaped = 1;
 			coshm__reap_all(&op, UINT64_MAX, NULL);
@@ -512,15 +532,65 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 			return error;
 	}
 	if (error == 0)
-		error = build_finish(&op, &building, type, initialise, context);
-	else if (error == 1)
-		error = flags & COSHM_CREATE_OR_OPEN
-				? 0
-				: coshm__fail(-EEXIST, "%s: object \"%s\" exists already",
-					      op.segment->path, text);
+		error = build_finish(&op, &building, type, initialise, context, ret_handle);
+	else if (error == 1 && !(flags & COSHM_CREATE_OR_OPEN))
+		error = coshm__fail(-EEXIST, "%s: object \"%s\" exists already", op.segment->path,
+				    text);
 	coshm__op_end(&op);
+	return error;
+}
+
+static int handle_reserve(void)
+{
+	int error;
+
+	if (!coshm__process)
+		return -EBADF;
+	coshm__process_lock();
+	error = coshm__handle_reserve();
+	coshm__process_unlock();
+	return error;
+}
+
+/* Gives back the place that was reserved, and puts the creator's handle there, if any. */
+static int created_open(struct coshm_segment *token, struct coshm__handle *handle, void **ret_token)
+{
+	struct coshm__op op;
+	int error = 0;
+
+	coshm__process_lock();
+	coshm__handle_unreserve();
+	if (handle) {
+		error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+		if (error) {
+			handle_free(handle);
+		} else {
+			error = open_entry(&op, (uintptr_t)token, handle->entry_index,
+					   handle->entry_word, handle->object_type, handle,
+					   ret_token);
+			coshm__op_end(&op);
+		}
+	}
+	coshm__process_unlock();
+	return error;
+}
+
+int coshm__object_create(struct coshm_segment *token, const char *text,
+			 const struct coshm__object_type *type, uint64_t size_bytes, uint32_t flags,
+			 int (*initialise)(struct coshm__handle *handle, const void *context),
+			 const void *context, void **ret_token)
+{
+	struct coshm__handle *handle = NULL;
+	int saved_errno = errno, built, error = handle_reserve();
+
+	if (error)
+		return error;
+	built = object_build(token, text, type, size_bytes, flags, initialise, context, &handle);
+	error = created_open(token, handle, ret_token);
 	errno = saved_errno;
-	return error ? error : coshm__object_open(token, text, type, ret_token);
+	if (built == 1)
+		return coshm__object_open(token, text, type, ret_token);
+	return built ? built : error;
 }
 
 int coshm_object_remove(struct coshm_segment *token, const char *text)
@@ -590,8 +660,7 @@ static void handle_release(struct coshm__handle *handle)
 		open_bit_clear(segment, handle->entry_index);
 		coshm__op_end(&op);
 	}
-	handle->object_type->detach(handle);
-	free(handle);
+	handle_free(handle);
 }
 
 int coshm__object_close(void *token, uint32_t type)
@@ -671,21 +740,11 @@ static int view_new(struct coshm__segment *segment, uint32_t index, uint64_t wor
 {
 	const struct coshm__object_type *type = coshm__object_type_find(
 		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
-	struct coshm__handle *view;
 	struct range range;
-	int error;
 
 	if (!type || range_read(segment, &segment->entries[index], &range))
 		return -EUCLEAN;
-	view = handle_new(segment, index, word, &range, type);
-	if (!view)
-		return -ENOMEM;
-	error = type->attach(view);
-	if (error)
-		free(view);
-	else
-		*ret_view = view;
-	return error;
+	return handle_attach(segment, index, word, &range, type, ret_view);
 }
 
 int coshm__view_find(struct coshm__segment *segment, uint32_t index,
@@ -723,23 +782,15 @@ struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t i
 	return coshm__view_find(segment, index, &view) ? NULL : view;
 }
 
-static void view_free(struct coshm__handle *view)
-{
-	if (view) {
-		view->object_type->detach(view);
-		free(view);
-	}
-}
-
 void coshm__views_free(struct coshm__segment *segment)
 {
 	for (unsigned int i = 0; i < COSHM__ENTRY_COUNT; i++)
-		view_free(segment->views[i]);
+		handle_free(segment->views[i]);
 	while (segment->retired_views) {
 		struct coshm__handle *view = segment->retired_views;
 
 		segment->retired_views = view->local_next;
-		view_free(view);
+		handle_free(view);
 	}
 }
 

@@ -88,18 +88,50 @@ void coshm__process_unlock(void)
 	pthread_mutex_unlock(&coshm__process->mutex);
 }
 
-int coshm__handle_publish(struct coshm__handle *handle)
+/* The first free place, if there is one more than are reserved. -EMFILE */
+static int place_find(uintptr_t *ret_index)
 {
+	uint32_t spare = coshm__process->handles_reserved;
+
+	*ret_index = COSHM__HANDLES_MAX;
 	for (uintptr_t index = 0; index < COSHM__HANDLES_MAX; index++) {
 		if (atomic_load_explicit(&coshm__handles[index], memory_order_relaxed))
 			continue;
-		handle->token = ++handle_generation * COSHM__HANDLES_MAX + index;
-		/* [G2] release, pairs [G1], [G3]; carries the handle's fields */
-		atomic_store_explicit(&coshm__handles[index], handle, memory_order_release);
-		return 0;
+		if (*ret_index == COSHM__HANDLES_MAX)
+			*ret_index = index;
+		if (spare-- == 0)
+			return 0;
 	}
 	return coshm__fail(-EMFILE, "%d handles are open in this process: close some",
 			   COSHM__HANDLES_MAX);
+}
+
+int coshm__handle_reserve(void)
+{
+	uintptr_t index;
+	int error = place_find(&index);
+
+	if (!error)
+		coshm__process->handles_reserved++;
+	return error;
+}
+
+void coshm__handle_unreserve(void)
+{
+	coshm__process->handles_reserved--;
+}
+
+int coshm__handle_publish(struct coshm__handle *handle)
+{
+	uintptr_t index;
+	int error = place_find(&index);
+
+	if (error)
+		return error;
+	handle->token = ++handle_generation * COSHM__HANDLES_MAX + index;
+	/* [G2] release, pairs [G1], [G3]; carries the handle's fields */
+	atomic_store_explicit(&coshm__handles[index], handle, memory_order_release);
+	return 0;
 }
 
 struct coshm__handle *coshm__handle_retire(uintptr_t token, uint32_t type)

@@ -2,7 +2,8 @@
 /*
  * Finishing what the dead left. Anyone does it, any number at once, each with a cursor of its own.
  *
- * Order     record the death (member word) - locks it held - its thread slots - each object it had open - the slot.
+ * Order     record the death (member word) - locks it held - its thread slots - entries it was building - each object it
+ *           had open - the slot.
  * Repair    every step is a CAS that names the dead member, or is idempotent; a reaper that dies is reaped itself, and the
  *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing: it never
  *           stores to anything that may belong to somebody else by then.
@@ -59,6 +60,24 @@ static void reap_threads(struct coshm__op *op, uint32_t dead_id)
 	}
 }
 
+/* Without the directory's lock: who holds it takes FREE entries only, and the creator stores no more. */
+static void reap_entries(struct coshm__segment *segment, uint32_t dead_id)
+{
+	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
+		struct coshm__a64 *entry = &segment->entries[i].word;
+		uint64_t word = coshm__a64_load_acquire(entry); /* [D2] */
+
+		if (coshm__entry_state_of(word) != COSHM__ENTRY_BUILDING ||
+		    coshm__entry_owner_of(word) != dead_id)
+			continue;
+		/* [D1] */
+		coshm__a64_cas_acq_rel(
+			entry, &word,
+			coshm__entry_word(coshm__entry_generation_of(word), 0, COSHM__ENTRY_FREE));
+		COSHM__CRASH_POINT(REAP_ENTRY_FREED);
+	}
+}
+
 static int has_open(const struct coshm__member_shm *member, uint32_t entry_index)
 {
 	/* [D4] */
@@ -94,6 +113,7 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 
 	if (progress->dead_id != dead_id) {
 		reap_threads(op, dead_id);
+		reap_entries(segment, dead_id);
 		*progress = (struct coshm__reap_progress){.dead_id = dead_id};
 	}
 	while (progress->entry_index < COSHM__ENTRY_COUNT) {

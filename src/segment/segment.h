@@ -134,6 +134,7 @@ struct coshm__process {
 	/* Of this process's membership: serial << 32 | member id, 0 not registered. The serial tells it from one of
 	 * another segment that had the same index and the same id. */
 	struct coshm__a64 key[COSHM__SEGMENTS_MAX];
+	uint32_t handles_reserved; /* places in the table of handles; under the mutex */
 	uint32_t
 		urcu_works; /* 0 in a raw-clone child: liburcu still lists the parent's threads there */
 };
@@ -217,6 +218,12 @@ static inline void coshm__op_end(struct coshm__op *op)
 	if (coshm__unlikely(op->shares_slot))
 		coshm__op_end_shared(op);
 	coshm__rcu_read_unlock();
+}
+
+/* Which thread of the segment: small numbers are in use first, none twice at a time. Of a reserve: a very large one. */
+static inline uint32_t coshm__thread_number(const struct coshm__op *op)
+{
+	return (uint32_t)(op->thread - op->segment->threads) - op->segment->member_count_max;
 }
 
 static inline uint64_t coshm__now_ns(const struct coshm__segment *segment)

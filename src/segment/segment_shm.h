@@ -4,7 +4,7 @@
  *
  *   0          struct coshm__header_shm          4096 bytes
  *   4096       struct coshm__member_shm          x member_count_max
- *   ...        struct coshm__thread_shm          x thread_count_max
+ *   ...        struct coshm__thread_shm          x thread_count_max: first the members' reserves, one for each slot
  *   ...        struct coshm__entry_shm           x COSHM__ENTRY_COUNT, the directory
  *   ...        objects, each at a multiple of 4096, in no order
  *
@@ -23,7 +23,7 @@
 #include <coshm/types.h>
 
 #define COSHM__MAGIC	      UINT64_C(0x316d68736f63f00d) /* little-endian bytes: 0d f0 "coshm1" */
-#define COSHM__LAYOUT_VERSION 1
+#define COSHM__LAYOUT_VERSION 2
 #define COSHM__ENTRY_COUNT    256
 #define COSHM__PAGE_BYTES     4096
 #define COSHM__MEMBERS_LIMIT  1024
@@ -66,9 +66,8 @@ struct coshm__header_shm {
 	uint64_t created_at_ns;
 	uint64_t created_realtime_ns;
 	uint32_t creator_pid;
-	uint32_t
-		member_count_max; /* this and the next: one more than was asked for, see coshm__rescue_slot */
-	uint32_t thread_count_max;
+	uint32_t member_count_max; /* one more than was asked for, see coshm__rescue_slot */
+	uint32_t thread_count_max; /* member_count_max reserves, and what was asked for */
 	uint32_t entry_count;
 	uint64_t members_offset;
 	uint64_t threads_offset;
@@ -84,7 +83,7 @@ struct coshm__header_shm {
 	uint8_t padding1[128 - 24];
 
 	struct coshm__a32
-		thread_high_water; /* slots at and above it were never claimed: claimers, only up */
+		thread_high_water; /* slots at and above it were never claimed: claimers, only up; covers the reserves */
 	struct coshm__a32 member_high_water;
 	uint8_t padding2[128 - 8];
 
@@ -129,7 +128,8 @@ struct coshm__member_shm {
 #define COSHM__MEMBER_GENERATION_BITS 21
 
 /*
- * One thread of one member. Everything but owner is written by the owner alone; in a free slot it means nothing.
+ * One thread of one member; or, at the member's own index, its reserve, on which threads without a slot take turns.
+ * Everything but owner is written by the owner alone; in a free slot it means nothing.
  * The first line is for the hot path.
  */
 struct coshm__thread_shm {

@@ -6,6 +6,8 @@
  * Commit    that CAS. What a former owner left in the slot (hazards, lock offsets) counts as the new owner's for the
  *           few instructions until it clears them: a page is kept a little longer, a lock that names another owner is
  *           skipped. So nobody but an owner ever stores to a slot, and a late reaper cannot harm the next owner.
+ * Reserves  The slot with a member's own index goes with its membership, so that any number of its threads can work, by
+ *           turns, when others have all the slots. The rest are claimed by threads.
  */
 #include "base/crash.h"
 #include "base/log.h"
@@ -103,10 +105,9 @@ static struct coshm__thread_shm *slot_take(struct coshm__segment *segment, uint3
 	return thread;
 }
 
-/* The last slot is the rescuer's. */
 static struct coshm__thread_shm *slot_find(struct coshm__segment *segment, uint32_t member_id)
 {
-	for (uint32_t i = 0; i + 1 < segment->thread_count_max; i++) {
+	for (uint32_t i = segment->member_count_max; i < segment->thread_count_max; i++) {
 		struct coshm__thread_shm *thread = slot_take(segment, i, member_id);
 
 		if (thread)
@@ -120,12 +121,11 @@ static void sweep_own_exited(struct coshm__segment *segment, uint32_t member_id)
 {
 	int saved_errno = errno;
 
-	for (uint32_t i = 0; i < segment->thread_count_max; i++) {
+	for (uint32_t i = segment->member_count_max; i < segment->thread_count_max; i++) {
 		struct coshm__thread_shm *thread = &segment->threads[i];
 		uint32_t tid = coshm__a32_load_relaxed(&thread->tid);
 
-		if (coshm__a32_load_relaxed(&thread->owner) != member_id || tid == 0 ||
-		    thread == coshm__process->reserve_thread[segment->index])
+		if (coshm__a32_load_relaxed(&thread->owner) != member_id || tid == 0)
 			continue;
 		if (syscall(SYS_tgkill, getpid(), tid, 0) && errno == ESRCH) {
 			locks_give_back(segment, thread, member_id);
@@ -149,42 +149,62 @@ struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, ui
 	return thread;
 }
 
-struct coshm__thread_shm *coshm__thread_claim_rescue(struct coshm__segment *segment,
-						     uint32_t member_id)
+void coshm__thread_reserve_clear(struct coshm__segment *segment, uint32_t slot)
 {
-	uint32_t index = segment->thread_count_max - 1;
-	struct coshm__a32 *owner = &segment->threads[index].owner;
+	struct coshm__a32 *owner = &segment->threads[slot].owner;
 	uint32_t former = coshm__a32_load_relaxed(owner);
 
-	/* Only rescuers have it, one at a time, and this is the one: a former owner is dead. */
-	coshm__a32_cas_acq_rel(owner, &former, 0); /* [T3] */
-	return slot_take(segment, index, member_id);
+	if (former)
+		coshm__a32_cas_acq_rel(owner, &former, 0); /* [T3] */
+}
+
+struct coshm__thread_shm *coshm__thread_claim_reserve(struct coshm__segment *segment,
+						      uint32_t member_id)
+{
+	return slot_take(segment, COSHM__MEMBER_SLOT_OF(member_id), member_id);
+}
+
+uint32_t coshm__thread_count(const struct coshm__segment *segment, uint32_t member_id)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = segment->member_count_max; i < segment->thread_count_max; i++) {
+		/* [T2] */
+		uint32_t owner = coshm__a32_load_acquire(&segment->threads[i].owner);
+
+		count += owner != 0 && (member_id == 0 || owner == member_id);
+	}
+	return count;
+}
+
+int coshm__member_ensure(struct coshm__segment *segment)
+{
+	int error;
+
+	if (coshm__a64_load_relaxed(&coshm__process->key[segment->index]))
+		return 0;
+	segment->life_mapping = NULL; /* the parent's; not mapped here */
+	coshm__reap_progress_forget(segment);
+	error = coshm__member_register(segment);
+	if (!error)
+		coshm__objects_inherit(segment);
+	return error;
 }
 
 /*
  * Makes this process a member if it is not: a fork child at its first operation. Not inside a read section: the mutex
  * may be held by a thread that forks, which waits for liburcu, which may be waiting for readers.
  */
-static int member_ensure(const void *token, uint32_t type)
+static int member_of(const void *token, uint32_t type)
 {
 	struct coshm__handle *handle;
-	struct coshm__segment *segment;
 	int error = -EBADF;
 
 	coshm__process_lock();
 	handle = atomic_load_explicit(&coshm__handles[(uintptr_t)token % COSHM__HANDLES_MAX],
 				      memory_order_relaxed);
-	if (handle && handle->token == (uintptr_t)token && handle->type == type) {
-		segment = handle->segment;
-		error = 0;
-		if (!coshm__a64_load_relaxed(&coshm__process->key[segment->index])) {
-			segment->life_mapping = NULL; /* the parent's; not mapped here */
-			coshm__reap_progress_forget(segment);
-			error = coshm__member_register(segment);
-			if (!error)
-				coshm__objects_inherit(segment);
-		}
-	}
+	if (handle && handle->token == (uintptr_t)token && handle->type == type)
+		error = coshm__member_ensure(handle->segment);
 	coshm__process_unlock();
 	return error;
 }
@@ -214,7 +234,7 @@ int coshm__op_begin_slow(struct coshm__op *op)
 		return 0;
 	}
 	/*
-	 * No slot is free in the whole segment: threads of this process take turns on the one it set aside. A rescuer has
+	 * No slot is free in the whole segment: threads of this process take turns on its reserve. A rescuer has
 	 * only that one, so that it leaves nothing else behind when it dies.
 	 */
 	pthread_mutex_lock(&coshm__process->reserve[segment->index]);
@@ -254,7 +274,7 @@ int coshm__op_begin_any(struct coshm__op *op, const void *token, uint32_t type, 
 	int saved_errno = errno, error = begin_once(op, token, type, writes);
 
 	if (error == -EAGAIN) {
-		error = member_ensure(token, type);
+		error = member_of(token, type);
 		if (!error)
 			error = begin_once(op, token, type, writes);
 	}

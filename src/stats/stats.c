@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading counters: no lock, no store. A sum over stripes that others are adding to is right for some moment per stripe. */
 #include "stats/stats.h"
+#include "segment/member.h"
 #include "stats/table.h"
 
 #include <errno.h>
@@ -20,7 +21,6 @@ static uint64_t segment_value(const struct coshm__segment *segment, uint32_t row
 {
 	const struct coshm__header_shm *header = segment->header;
 	struct coshm_segment_info info;
-	uint64_t threads = 0;
 
 	switch (row) {
 	case COSHM__STAT_SEGMENT_attaches:
@@ -34,9 +34,7 @@ static uint64_t segment_value(const struct coshm__segment *segment, uint32_t row
 	case COSHM__STAT_SEGMENT_lock_steals:
 		return coshm__a64_load_relaxed(&header->lock_steals);
 	case COSHM__STAT_SEGMENT_threads:
-		for (uint32_t i = 0; i < segment->thread_count_max; i++)
-			threads += coshm__a32_load_relaxed(&segment->threads[i].owner) != 0;
-		return threads;
+		return coshm__thread_count(segment, 0);
 	}
 	coshm__segment_describe(segment, &info);
 	switch (row) {

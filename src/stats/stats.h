@@ -2,8 +2,8 @@
 /*
  * stats/stats.h - counters in shared memory
  *
- * stats/counters.def has a row per counter and gauge. Counters are striped by thread slot: the first slots, which are
- * all that most pools use, have a stripe of their own each, whose only writer is the slot's owner, so that counting takes
+ * stats/counters.def has a row per counter and gauge. Counters are striped by thread: the first slots, which are all that
+ * most pools use, have a stripe of their own each, whose only writer is the slot's owner, so that counting takes
  * no locked instruction; the others share. Stripes are added up by readers and never folded, so a death can not count
  * anything twice.
  */
@@ -63,7 +63,7 @@ _Static_assert(COSHM__STAT_QUEUE_COUNT <= COSHM__STAT_ROWS_MAX, "rows");
 
 static inline uint32_t coshm__stat_stripe(const struct coshm__op *op)
 {
-	uint32_t slot = (uint32_t)(op->thread - op->segment->threads);
+	uint32_t slot = coshm__thread_number(op);
 
 	return slot < COSHM__STAT_STRIPES_OWN
 		       ? slot

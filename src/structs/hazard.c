@@ -42,13 +42,10 @@ static void mark(const uint64_t *pages, uint32_t count, uint64_t hazard, uint64_
 		*busy |= UINT64_C(1) << low;
 }
 
-static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const uint64_t *pages,
-			 uint32_t count, uint64_t *busy)
+static void scan_slots(struct coshm__segment *segment, uint32_t first, uint32_t end, uint32_t kinds,
+		       const uint64_t *pages, uint32_t count, uint64_t *busy)
 {
-	/* [T5] seq_cst, pairs [T4] */
-	uint32_t high = coshm__a32_load_seq_cst(&segment->header->thread_high_water);
-
-	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
+	for (uint32_t i = first; i < end; i++) {
 		const struct coshm__thread_shm *thread = &segment->threads[i];
 
 		/* [T2] seq_cst, pairs [T1], [T3]; what a free slot holds is a former owner's */
@@ -62,6 +59,26 @@ static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const u
 		     h++)
 			mark(pages, count, coshm__a64_load_seq_cst(&thread->write_hazard[h]), busy);
 	}
+}
+
+static uint32_t lower_of(uint32_t one, uint32_t other)
+{
+	return one < other ? one : other;
+}
+
+/* Reserves of members that there never were, and slots that were never claimed, are left out. */
+static void scan_threads(struct coshm__segment *segment, uint32_t kinds, const uint64_t *pages,
+			 uint32_t count, uint64_t *busy)
+{
+	/* [M7] */
+	uint32_t members = coshm__a32_load_seq_cst(&segment->header->member_high_water);
+	/* [T5] seq_cst, pairs [T4] */
+	uint32_t threads = coshm__a32_load_seq_cst(&segment->header->thread_high_water);
+
+	scan_slots(segment, 0, lower_of(members, segment->member_count_max), kinds, pages, count,
+		   busy);
+	scan_slots(segment, segment->member_count_max, lower_of(threads, segment->thread_count_max),
+		   kinds, pages, count, busy);
 }
 
 static void scan_pins(struct coshm__segment *segment, const uint64_t *pages, uint32_t count,

@@ -105,14 +105,32 @@ static int what_is_there_can_be_opened(struct crash_world *world)
 	return 0;
 }
 
+/* Before anybody creates anything. Busy peers are building all the time. */
+static int reaping_leaves_nothing(struct crash_world *world)
+{
+	struct coshm_segment_info info;
+	uint64_t damage, pending;
+
+	CRASH_NEED(coshm_segment_reap(world->segment, NULL) == 0);
+	if (world->busy)
+		return 0;
+	CRASH_NEED(toy_verify(world->segment, &damage, &pending) == 0);
+	CRASH_NEED(damage == 0 && pending == 0);
+	CRASH_NEED(coshm_segment_info(world->segment, &info) == 0);
+	CRASH_NEED(info.object_count == 2);
+	return 0;
+}
+
 /* The stopped one holds the directory's lock. */
 static int others_under_the_lock(struct crash_world *world)
 {
 	void *token;
 
 	CRASH_NEED(what_is_there_can_be_opened(world) == 0);
-	if (world->signal == SIGKILL)
+	if (world->signal == SIGKILL) {
+		CRASH_NEED(reaping_leaves_nothing(world) == 0);
 		return x_can_be_made_and_removed(world);
+	}
 	CRASH_NEED(toy_create(world->segment, "y", 0, 1, &token) == -EAGAIN);
 	CRASH_NEED(coshm_object_remove(world->segment, "peers") == -EAGAIN);
 	return 0;
@@ -124,8 +142,10 @@ static int others_while_building(struct crash_world *world)
 	void *token;
 
 	CRASH_NEED(what_is_there_can_be_opened(world) == 0);
-	if (world->signal == SIGKILL)
+	if (world->signal == SIGKILL) {
+		CRASH_NEED(reaping_leaves_nothing(world) == 0);
 		return x_can_be_made_and_removed(world);
+	}
 	CRASH_NEED(toy_open(world->segment, "x", &token) == -ENOENT);
 	CRASH_NEED(toy_create(world->segment, "x", 0, 1, &token) == -EAGAIN);
 	CRASH_NEED(coshm_object_remove(world->segment, "x") == -ENOENT);

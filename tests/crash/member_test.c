@@ -91,11 +91,72 @@ static void nobody_trips_over_a_death_or_a_stop_at_any_row(void **state)
 	assert_int_equal(crash_walk(plans, PLANS), 0);
 }
 
+/* --- rescuers, one after the other ---------------------------------------------------------------------------- */
+
+struct death {
+	const char *name;
+	enum coshm__crash_point point; /* COSHM__CRASH_COUNT: after it has attached */
+};
+
+static int attach_and_die(void *arg)
+{
+	const struct death *death = arg;
+	struct coshm_segment *segment;
+
+	if (death->point != COSHM__CRASH_COUNT)
+		coshm__crash_arm(death->point, SIGKILL, 1);
+	if (coshm_segment_attach(death->name, 0, &segment))
+		return 1;
+	kill(getpid(), SIGKILL);
+	return 2;
+}
+
+static int die(const char *name, enum coshm__crash_point point)
+{
+	struct death death = {.name = name, .point = point};
+
+	return proc_collect(proc_spawn(attach_and_die, &death), PROC_DEADLINE_NS);
+}
+
+/* The first one dies with its reserve, the second one after it took the slot over, before it has the reserve. */
+static void reserve_of_a_dead_rescuer_is_not_left_behind(void **state)
+{
+	const struct coshm_segment_config config = {.size_bytes = 1 << 20, .member_count_max = 2};
+	struct coshm_segment *segment;
+	struct coshm__segment *inner;
+	char name[TEST_SEGMENT_NAME_SIZE];
+	uint64_t damage, pending;
+	uint32_t slot;
+
+	(void)state;
+	test_segment_name(name, "rescuers");
+	assert_int_equal(coshm_segment_create(name, &config, 0, &segment), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(die(name, COSHM__CRASH_COUNT), -SIGKILL);
+	assert_int_equal(die(name, COSHM__CRASH_COUNT), -SIGKILL);
+	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_READ_ONLY, &segment), 0);
+	inner = toy_segment(segment);
+	slot = coshm__rescue_slot(inner);
+	assert_int_equal(die(name, COSHM__CRASH_THREAD_READY), -SIGKILL);
+	assert_int_equal(inner->threads[slot].owner.value,
+			 coshm__member_id(slot, inner->members[slot].word.value));
+	assert_int_equal(die(name, COSHM__CRASH_MEMBER_ALIVE), -SIGKILL);
+	assert_int_equal(inner->threads[slot].owner.value, 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_attach(name, 0, &segment), 0);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	assert_int_equal(toy_verify(segment, &damage, &pending), 0);
+	assert_int_equal(damage + pending, 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_unlink(name), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_row_has_a_plan),
 		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
+		cmocka_unit_test(reserve_of_a_dead_rescuer_is_not_left_behind),
 	};
 
 	return cmocka_run_group_tests_name("crash: member", tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
@@ -50,6 +51,38 @@ static int act_tick(struct crash_world *world)
 	return 0;
 }
 
+/* Unless the directory is busy. */
+static int die_building(struct crash_world *world)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		void *token;
+
+		coshm__crash_arm(COSHM__CRASH_DIRECTORY_INITIALISED, SIGKILL, 1);
+		(void)!toy_create(world->segment, "half", 0, 1, &token);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return pid < 0;
+}
+
+static int act_reap_a_builder(struct crash_world *world)
+{
+	CRASH_NEED(coshm_segment_reap(world->segment, NULL) == 0);
+	crash_arm(world);
+	for (int tries = 0; tries < 1000; tries++) {
+		uint64_t before = coshm__crash_reach_count(world->point);
+
+		CRASH_NEED(die_building(world) == 0);
+		CRASH_NEED(coshm_segment_reap(world->segment, NULL) == 0);
+		if (coshm__crash_reach_count(world->point) != before)
+			return 0;
+	}
+	return 1;
+}
+
 /* A reaper that does not go on keeps nobody from finishing its work. */
 static int others(struct crash_world *world)
 {
@@ -68,9 +101,8 @@ static int others(struct crash_world *world)
 	}
 
 static const struct crash_plan plans[] = {
-	PLAN(REAP_ELECTED, act_tick),
-	PLAN(REAP_LOCKS_FREED, act_reap),
-	PLAN(REAP_THREAD_FREED, act_reap),
+	PLAN(REAP_ELECTED, act_tick),	   PLAN(REAP_LOCKS_FREED, act_reap),
+	PLAN(REAP_THREAD_FREED, act_reap), PLAN(REAP_ENTRY_FREED, act_reap_a_builder),
 	PLAN(REAP_MEMBER_FREED, act_reap),
 };
 

@@ -19,7 +19,7 @@
 
 static const struct coshm_segment_config config = {.size_bytes = 1 << 20, .member_count_max = 16};
 
-static int attach_and_leave(const char *name)
+static int attach_and_leave(const char *name, unsigned int members)
 {
 	struct coshm_segment *segment;
 	uint64_t damage, pending;
@@ -28,7 +28,7 @@ static int attach_and_leave(const char *name)
 	CRASH_NEED(coshm_segment_reap(segment, NULL) == 0);
 	CRASH_NEED(toy_verify(segment, &damage, &pending) == 0);
 	CRASH_NEED(damage == 0 && pending == 0);
-	CRASH_NEED(toy_stat(segment, "members") == 1);
+	CRASH_NEED(toy_stat(segment, "members") == members);
 	CRASH_NEED(coshm_segment_detach(segment) == 0);
 	return 0;
 }
@@ -88,7 +88,9 @@ static int others_after_a_creation(struct crash_world *world)
 {
 	int error;
 
-	CRASH_NEED(attach_and_leave(world->name) == 0 || world->busy);
+	/* A stopped creator is a member. */
+	CRASH_NEED(attach_and_leave(world->name, world->signal == SIGSTOP ? 2 : 1) == 0 ||
+		   world->busy);
 	if (world->signal == SIGKILL) {
 		CRASH_NEED(create_and_leave(world->name, 0, &error) == 0);
 		CRASH_NEED(error == -EEXIST);
@@ -137,7 +139,7 @@ static int there_is_one(struct crash_world *world)
 		second = NULL;
 		CRASH_NEED(result == 0);
 	}
-	return attach_and_leave(world->name);
+	return attach_and_leave(world->name, 1);
 }
 
 #define CREATION(row, check)                                                          \
@@ -151,6 +153,7 @@ static const struct crash_plan plans[] = {
 	CREATION(SEGMENT_MAGIC, others_after_half_a_creation),
 	CREATION(SEGMENT_ALLOCATED, others_after_half_a_creation),
 	CREATION(SEGMENT_WRITTEN, others_after_half_a_creation),
+	CREATION(SEGMENT_JOINED, others_after_half_a_creation),
 	CREATION(SEGMENT_READY, others_after_a_creation),
 	{.point = COSHM__CRASH_SEGMENT_REMOVED,
 	 .without_segment = 1,

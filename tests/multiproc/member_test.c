@@ -27,6 +27,7 @@
 
 #define MEMBERS 6
 #define THREADS 12
+#define FEW	4 /* of members, and of threads' slots */
 
 struct shared {
 	_Atomic int stop;
@@ -63,7 +64,7 @@ static int begin(void **state)
 static int begin_with_few_threads(void **state)
 {
 	(void)state;
-	return begin_with(4, 4);
+	return begin_with(FEW, FEW);
 }
 
 static int end(void **state)
@@ -272,7 +273,7 @@ static int attach_anew(void *arg)
 		return 3;
 	if (toy_stat(own, "members") != 1)
 		return 4;
-	if (toy_stat(own, "threads") > 2)
+	if (toy_stat(own, "threads") != 1)
 		return 5;
 	return coshm_segment_detach(own) ? 6 : 0;
 }
@@ -486,7 +487,7 @@ static void exited_threads_give_their_slots_back(void **state)
 	}
 	assert_int_equal(atomic_load(&shared->wrong), 0);
 	assert_int_equal(coshm_inspect_member(segment, (uint32_t)getpid(), &info), 1);
-	assert_true(info.thread_count <= 2);
+	assert_int_equal(info.thread_count, 1);
 }
 
 static void *work(void *arg)
@@ -537,30 +538,101 @@ static void more_threads_than_slots_take_turns(void **state)
 	assert_true(atomic_load(&shared->works) >= 20000);
 }
 
-static void no_slot_for_a_new_member_is_eusers(void **state)
+static void *work_once_and_stay(void *arg)
 {
-	pthread_t threads[THREADS];
+	use_once(arg);
+	atomic_fetch_add(&shared->works, 1);
+	while (!atomic_load(&shared->stop))
+		test_sleep_ns(500000);
+	return NULL;
+}
+
+/* For a process that is no member yet, by fork or by nothing. */
+static int is_refused(void *arg)
+{
+	struct coshm_segment *own = NULL;
+
+	if (arg &&
+	    (coshm__op_begin(&(struct coshm__op){0}, segment, COSHM__TYPE_SEGMENT) != -EUSERS ||
+	     coshm_segment_reap(segment, NULL) != -EUSERS))
+		return 1;
+	if (coshm_segment_attach(name, 0, &own) != -EUSERS || own)
+		return 2;
+	return strstr(heard_text(), "member_count_max") ? 0 : 3;
+}
+
+static void as_many_processes_as_members_get_in_when_threads_have_all_slots(void **state)
+{
 	const uint64_t start_ns = test_now_ns();
+	struct coshm_segment_info info;
+	struct proc *children[FEW - 1];
+	pthread_t threads[THREADS];
 
 	(void)state;
+	heard_start();
 	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, work, NULL), 0);
-	while (atomic_load(&shared->works) < 5000 && test_now_ns() - start_ns < PROC_DEADLINE_NS)
+		assert_int_equal(pthread_create(&threads[i], NULL, work_once_and_stay, NULL), 0);
+	/* Each has looked for a slot, and nobody gives one back before the end. */
+	while (atomic_load(&shared->works) < THREADS && test_now_ns() - start_ns < PROC_DEADLINE_NS)
 		test_sleep_ns(1000000);
-	{
-		/* A fork child of a threaded process, which becomes a member at its first call. */
-		int result = proc_collect(proc_spawn(join, NULL), PROC_DEADLINE_NS);
-
-		assert_int_equal(result, 1);
-	}
+	assert_int_equal(toy_stat(segment, "threads"), FEW);
+	for (int i = 0; i < FEW - 1; i++)
+		children[i] = spawn_member();
+	assert_int_equal(coshm_segment_info(segment, &info), 0);
+	assert_int_equal(info.member_count, FEW);
+	assert_int_equal(info.thread_high_water, FEW);
+	assert_int_equal(proc_collect(proc_spawn(is_refused, &children), PROC_DEADLINE_NS), 0);
 	atomic_store(&shared->stop, 1);
+	assert_int_equal(proc_collect_all(children, FEW - 1, PROC_DEADLINE_NS, NULL), 0);
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
-	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	assert_int_equal(atomic_load(&shared->wrong), 0);
 	assert_int_equal(toy_stat(segment, "members"), 1);
-	/* With the threads gone there is room again. */
-	atomic_store(&shared->ready, 0);
-	assert_int_equal(proc_collect(proc_spawn(join, NULL), PROC_DEADLINE_NS), 0);
+}
+
+static int attach_and_stay(void *arg)
+{
+	struct coshm_segment *own;
+
+	(void)arg;
+	if (coshm_segment_attach(name, 0, &own))
+		return 1;
+	atomic_store(&shared->ready, 1);
+	while (!atomic_load(&shared->stop))
+		test_sleep_ns(500000);
+	return coshm_segment_detach(own) ? 2 : 0;
+}
+
+static void one_process_more_than_members_is_eusers(void **state)
+{
+	struct proc *children[FEW];
+
+	(void)state;
+	heard_start();
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	segment = NULL;
+	for (int i = 0; i < FEW; i++) {
+		atomic_store(&shared->ready, 0);
+		children[i] = proc_spawn(attach_and_stay, NULL);
+		assert_int_equal(wait_for(&shared->ready), 0);
+	}
+	assert_int_equal(is_refused(NULL), 0);
+	atomic_store(&shared->stop, 1);
+	assert_int_equal(proc_collect_all(children, FEW, PROC_DEADLINE_NS, NULL), 0);
+	assert_int_equal(coshm_segment_attach(name, 0, &segment), 0);
+}
+
+static void process_with_one_thread_has_one_thread(void **state)
+{
+	struct coshm_segment_info segment_info;
+	struct coshm_member_info info;
+
+	(void)state;
+	assert_int_equal(coshm_inspect_member(segment, (uint32_t)getpid(), &info), 1);
+	assert_int_equal(info.thread_count, 1);
+	assert_int_equal(toy_stat(segment, "threads"), 1);
+	assert_int_equal(coshm_segment_info(segment, &segment_info), 0);
+	assert_int_equal(segment_info.thread_high_water, 1);
 }
 
 /* --- PID namespaces ------------------------------------------------------------------------------------------- */
@@ -639,7 +711,9 @@ int main(int argc, char **argv)
 		MEMBER_TEST(killed_parent_is_dead_though_its_child_lives),
 		MEMBER_TEST(exited_threads_give_their_slots_back),
 		THREAD_TEST(more_threads_than_slots_take_turns),
-		THREAD_TEST(no_slot_for_a_new_member_is_eusers),
+		THREAD_TEST(as_many_processes_as_members_get_in_when_threads_have_all_slots),
+		THREAD_TEST(one_process_more_than_members_is_eusers),
+		MEMBER_TEST(process_with_one_thread_has_one_thread),
 		MEMBER_TEST(members_with_equal_pids_live_and_die_apart),
 	};
 

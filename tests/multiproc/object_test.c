@@ -139,7 +139,7 @@ static int churn(void *arg)
 		int error = toy_create(segment, one, COSHM_CREATE_OR_OPEN, mark | i, &token);
 		uint64_t payload;
 
-		if (error == -EAGAIN || error == -ENOENT || error == -ENOSPC)
+		if (error == -EAGAIN || error == -ENOENT || error == -EDQUOT)
 			continue; /* removed between its creation and its opening; or all names are busy */
 		if (error)
 			return 1;

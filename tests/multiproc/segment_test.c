@@ -14,12 +14,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -202,12 +206,13 @@ static int creates_for_a_foreign_group(void *arg)
 {
 	(void)arg;
 	NEED(become(NOBODY, NOBODY, NULL, 0) == 0);
-	NEED(create_plain(0660) == -EPERM);
+	NEED(create_plain(0660) == -EINVAL);
+	NEED(strstr(heard_text(), "chgrp"));
 	NEED(access(path, F_OK) == -1); /* an error has changed nothing */
 	return 0;
 }
 
-static void group_that_the_creator_is_not_in_is_eperm(void **state)
+static void group_that_the_creator_is_not_in_is_einval(void **state)
 {
 	(void)state;
 	TEST_NEEDS(shmfs_lacks_root());
@@ -262,6 +267,125 @@ static void empty_file_of_another_user_is_not_filled(void **state)
 	close(fd);
 }
 
+static int creates_what_it_may_not_write(void *arg)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB, .mode = 0400};
+	struct coshm_segment *segment = NULL;
+
+	(void)arg;
+	if (geteuid() == 0)
+		NEED(become(NOBODY, NOBODY, NULL, 0) == 0);
+	NEED(coshm_segment_create(name, &config, 0, &segment) == -EACCES);
+	NEED(strstr(heard_text(), "0400"));
+	NEED(segment == NULL);
+	NEED(access(path, F_OK) == -1);
+	return 0;
+}
+
+static void mode_that_locks_the_creator_out_is_eacces_and_leaves_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(creates_what_it_may_not_write, NULL), 0);
+}
+
+/* --- processes that may not do all they need --------------------------------------------------------------------- */
+
+static int forbid_membarrier(void)
+{
+	struct sock_filter steps[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = 4, .filter = steps};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+#define WITHOUT_MEMBARRIER "--without-membarrier"
+
+/* liburcu asks once, when a program starts, and relies on the answer. */
+static int starts_without_membarrier(void *arg)
+{
+	NEED(forbid_membarrier() == 0);
+	execl("/proc/self/exe", "segment_test", WITHOUT_MEMBARRIER, name, (char *)arg,
+	      (char *)NULL);
+	return 1;
+}
+
+static int lives_without_membarrier(const char *fresh, const char *light)
+{
+	struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment = NULL;
+
+	snprintf(name, sizeof(name), "%s", fresh);
+	snprintf(path, sizeof(path), "/dev/shm/%s", name);
+	heard_start();
+	NEED(coshm_segment_attach(light, 0, &segment) == -ENOTSUP);
+	NEED(coshm_segment_create(name, &config, 0, &segment) == -ENOTSUP);
+	NEED(strstr(heard_text(), "COSHM_SEGMENT_FENCED"));
+	NEED(segment == NULL);
+	NEED(access(path, F_OK) == -1);
+	/* The advice works. */
+	config.flags = COSHM_SEGMENT_FENCED;
+	NEED(coshm_segment_create(name, &config, 0, &segment) == 0);
+	NEED(coshm_segment_detach(segment) == 0);
+	return 0;
+}
+
+static const char *lacks_segments_without_fences(void)
+{
+#ifdef COSHM__FENCED_DEFAULT
+	return "segments without fences: in this build all have them";
+#else
+	return shmfs_lacks_membarrier();
+#endif
+}
+
+static void membarrier_that_is_forbidden_is_enotsup_and_leaves_nothing(void **state)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	char light[TEST_SEGMENT_NAME_SIZE];
+	struct coshm_segment *segment;
+
+	(void)state;
+	TEST_NEEDS(lacks_segments_without_fences());
+	test_segment_name(light, "light");
+	assert_int_equal(coshm_segment_create(light, &config, 0, &segment), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(run_in_child(starts_without_membarrier, light), 0);
+}
+
+/* Address space for some, not for all: 32 TiB each. */
+static int runs_out_of_address_space(void *arg)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB,
+						    .size_max_bytes = UINT64_C(1) << 45};
+	char each[TEST_SEGMENT_NAME_SIZE + 4], each_path[sizeof(each) + 16];
+	struct coshm_segment *segment = NULL;
+	int error = 0;
+
+	(void)arg;
+	for (int i = 0; i < 10 && !error; i++) {
+		snprintf(each, sizeof(each), "%s-%d", name, i);
+		error = coshm_segment_create(each, &config, 0, &segment);
+	}
+	NEED(error == -ENOMEM);
+	NEED(strstr(heard_text(), "mapping"));
+	snprintf(each_path, sizeof(each_path), "/dev/shm/%s", each);
+	NEED(access(each_path, F_OK) == -1);
+	return 0;
+}
+
+static void address_space_that_is_used_up_is_enomem_and_leaves_nothing(void **state)
+{
+	(void)state;
+	TEST_NEEDS(shmfs_lacks_space(16 * MIB));
+	assert_int_equal(run_in_child(runs_out_of_address_space, NULL), 0);
+}
+
 /* --- small file systems ------------------------------------------------------------------------------------------ */
 
 static int private_tmpfs(const char *size)
@@ -293,7 +417,10 @@ static int in_64_mib(void *arg)
 	/* More than is there is fine as address space. */
 	NEED(coshm_segment_create(name, &small, 0, &segment) == 0);
 	NEED(coshm_segment_info(segment, &before) == 0);
+	heard_clear();
 	NEED(toy_create_sized(segment, "big", 100 * MIB, &toy) == -ENOSPC);
+	NEED(strstr(heard_text(), "--shm-size"));
+	NEED(toy_create_sized(segment, "huge", 512 * MIB, &toy) == -EDQUOT);
 	NEED(toy == NULL);
 	NEED(coshm_segment_info(segment, &after) == 0);
 	NEED(memcmp(&before.size_bytes, &after.size_bytes, sizeof(before.size_bytes)) == 0);
@@ -365,6 +492,27 @@ static void file_system_that_cannot_is_emediumtype(void **state)
 	assert_non_null(strstr(heard_text(), "file system"));
 	assert_true(coshm_segment_create("/proc/self/x", &config, 0, &segment) < 0);
 	assert_null(segment);
+}
+
+static int on_ramfs(void *arg)
+{
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment = NULL;
+
+	(void)arg;
+	NEED(private_tmpfs("2m") == 0);
+	NEED(mount("coshm-test", "/dev/shm", "ramfs", 0, NULL) == 0);
+	NEED(coshm_segment_create(name, &config, 0, &segment) == -EMEDIUMTYPE);
+	NEED(segment == NULL);
+	NEED(access(path, F_OK) == -1);
+	return 0;
+}
+
+static void file_system_that_cannot_is_left_as_it_was(void **state)
+{
+	(void)state;
+	TEST_NEEDS(shmfs_lacks_mount_namespaces());
+	assert_int_equal(run_in_child(on_ramfs, NULL), 0);
 }
 
 /* --- creators that do not get on --------------------------------------------------------------------------------- */
@@ -452,16 +600,22 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		STAGE_TEST(permissions_of_owner_and_group_decide),
 		STAGE_TEST(reader_without_write_permission_sees_who_lives),
-		STAGE_TEST(group_that_the_creator_is_not_in_is_eperm),
+		STAGE_TEST(group_that_the_creator_is_not_in_is_einval),
 		STAGE_TEST(file_of_a_third_user_needs_any_owner),
 		STAGE_TEST(empty_file_of_another_user_is_not_filled),
+		STAGE_TEST(mode_that_locks_the_creator_out_is_eacces_and_leaves_nothing),
+		STAGE_TEST(membarrier_that_is_forbidden_is_enotsup_and_leaves_nothing),
+		STAGE_TEST(address_space_that_is_used_up_is_enomem_and_leaves_nothing),
 		STAGE_TEST(docker_sized_file_system_is_enospc_never_sigbus),
 		STAGE_TEST(full_file_system_is_enospc),
 		STAGE_TEST(file_system_that_cannot_is_emediumtype),
+		STAGE_TEST(file_system_that_cannot_is_left_as_it_was),
 		STAGE_TEST(stopped_creator_is_etimedout_and_a_killed_one_is_replaced),
 		STAGE_TEST(members_of_other_time_namespaces_have_the_same_clock),
 	};
 
+	if (argc == 4 && !strcmp(argv[1], WITHOUT_MEMBARRIER))
+		return lives_without_membarrier(argv[2], argv[3]);
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("segment on stages", tests, NULL, NULL);

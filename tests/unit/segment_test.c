@@ -227,8 +227,23 @@ static void config_of_a_newer_program_is_taken_only_if_it_asks_for_nothing_new(v
 	assert_int_equal(coshm_segment_detach(segment), 0);
 }
 
+static void name_has_up_to_200_printable_characters(void **state)
+{
+	char long_name[201] = "";
+	struct coshm_segment *segment;
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+
+	(void)state;
+	snprintf(long_name, sizeof(long_name), "%s+%%", name);
+	memset(long_name + strlen(long_name), 'n', sizeof(long_name) - 1 - strlen(long_name));
+	assert_int_equal(coshm_segment_create(long_name, &config, 0, &segment), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_unlink(long_name), 0);
+}
+
 static void bad_arguments_are_einval(void **state)
 {
+	char long_name[202] = "";
 	const struct coshm_segment_config config = {.size_bytes = MIB};
 	struct coshm_segment *segment;
 
@@ -238,6 +253,9 @@ static void bad_arguments_are_einval(void **state)
 	assert_int_equal(coshm_segment_create(".", &config, 0, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create("..", &config, 0, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create("two words", &config, 0, &segment), -EINVAL);
+	memset(long_name, 'n', sizeof(long_name) - 1);
+	assert_int_equal(coshm_segment_create(long_name, &config, 0, &segment), -EINVAL);
+	assert_explained(-EINVAL, "200");
 	assert_int_equal(coshm_segment_create(name, NULL, 0, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create(name, &config, 0x40, &segment), -EINVAL);
 	assert_int_equal(coshm_segment_create(name, &config, 0, NULL), -EINVAL);
@@ -294,10 +312,10 @@ static void attach_says_what_is_wrong_with_the_file(void **state)
 
 	assert_int_equal(chmod(path, 0602), 0);
 	heard_clear();
-	assert_int_equal(coshm_segment_attach(name, 0, &segment), -EPERM);
-	assert_explained(-EPERM, "chmod");
-	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_ANY_OWNER, &segment), -EPERM);
-	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_READ_ONLY, &segment), -EPERM);
+	assert_int_equal(coshm_segment_attach(name, 0, &segment), -EBADFD);
+	assert_explained(-EBADFD, "chmod");
+	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_ANY_OWNER, &segment), -EBADFD);
+	assert_int_equal(coshm_segment_attach(name, COSHM_ATTACH_READ_ONLY, &segment), -EBADFD);
 	assert_int_equal(chmod(path, 0600), 0);
 
 	heard_clear();
@@ -880,8 +898,8 @@ static void growth_goes_up_to_size_max(void **state)
 	TEST_NEEDS(shmfs_lacks_space(8 * MIB));
 	assert_int_equal(create(&config, 0, &segment), 0);
 	heard_clear();
-	assert_int_equal(toy_create_sized(segment, "too-big", 4 * MIB, &toy), -ENOSPC);
-	assert_explained(-ENOSPC, "size_max_bytes");
+	assert_int_equal(toy_create_sized(segment, "too-big", 4 * MIB, &toy), -EDQUOT);
+	assert_explained(-EDQUOT, "size_max_bytes");
 	assert_int_equal(coshm_segment_info(segment, &before), 0);
 	assert_int_equal(before.size_bytes, MIB);
 	assert_int_equal(toy_create_sized(segment, "big", 2 * MIB, &big), 0);
@@ -891,7 +909,7 @@ static void growth_goes_up_to_size_max(void **state)
 	assert_int_equal(stat(path, &status), 0);
 	assert_int_equal(status.st_size, after.size_bytes);
 	/* An error has changed nothing. */
-	assert_int_equal(toy_create_sized(segment, "too-big", 2 * MIB, &toy), -ENOSPC);
+	assert_int_equal(toy_create_sized(segment, "too-big", 2 * MIB, &toy), -EDQUOT);
 	assert_null(toy);
 	assert_int_equal(coshm_segment_info(segment, &before), 0);
 	assert_int_equal(before.size_bytes, after.size_bytes);
@@ -935,6 +953,7 @@ static void more_than_32_segments_are_emfile_and_leak_nothing(void **state)
 	assert_int_equal(coshm_segment_create(names[i], &config, 0, &segments[i]), -EMFILE);
 	assert_explained(-EMFILE, "detach");
 	assert_null(segments[i]);
+	assert_int_equal(coshm_segment_attach(names[i], 0, &segments[i]), -ENOENT);
 	assert_int_equal(coshm_segment_detach(segments[3]), 0);
 	assert_int_equal(
 		coshm_segment_create(names[i], &config, COSHM_CREATE_OR_OPEN, &segments[3]), 0);
@@ -942,6 +961,33 @@ static void more_than_32_segments_are_emfile_and_leak_nothing(void **state)
 		assert_int_equal(coshm_segment_detach(segments[i]), 0);
 	for (i = 0; i <= COSHM__SEGMENTS_MAX; i++)
 		(void)!coshm_segment_unlink(names[i]);
+}
+
+static void full_table_of_handles_is_emfile_and_creates_no_segment(void **state)
+{
+	static struct coshm_segment *handles[COSHM__HANDLES_MAX];
+	char other[TEST_SEGMENT_NAME_SIZE];
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment, *none = NULL;
+	int count = 0, error;
+
+	(void)state;
+	assert_int_equal(create_plain(&segment), 0);
+	test_segment_name(other, "one-more");
+	while ((error = coshm_segment_attach(name, 0, &handles[count])) == 0)
+		count++;
+	assert_int_equal(error, -EMFILE);
+	assert_int_equal(coshm_segment_create(other, &config, 0, &none), -EMFILE);
+	assert_null(none);
+	assert_int_equal(coshm_segment_detach(handles[--count]), 0);
+	assert_int_equal(coshm_segment_attach(other, 0, &none), -ENOENT);
+	/* The last place is enough for what is created. */
+	assert_int_equal(coshm_segment_create(other, &config, 0, &none), 0);
+	assert_int_equal(coshm_segment_detach(none), 0);
+	assert_int_equal(coshm_segment_unlink(other), 0);
+	while (count--)
+		assert_int_equal(coshm_segment_detach(handles[count]), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
 }
 
 static unsigned int open_files(void)
@@ -977,7 +1023,7 @@ static void attach_and_detach_leak_no_descriptor_no_mapping_no_slot(void **state
 	assert_int_equal(coshm_segment_attach(name, 0, &segment), 0);
 	assert_int_equal(coshm_segment_info(segment, &info), 0);
 	assert_int_equal(info.member_count, 1);
-	assert_true(info.thread_high_water <= 4);
+	assert_int_equal(info.thread_high_water, 1);
 	assert_int_equal(coshm_segment_detach(segment), 0);
 }
 
@@ -1087,6 +1133,7 @@ int main(int argc, char **argv)
 		SEGMENT_TEST(create_or_open_opens_what_is_there),
 		SEGMENT_TEST(bad_configurations_say_which_field),
 		SEGMENT_TEST(config_of_a_newer_program_is_taken_only_if_it_asks_for_nothing_new),
+		SEGMENT_TEST(name_has_up_to_200_printable_characters),
 		SEGMENT_TEST(bad_arguments_are_einval),
 		SEGMENT_TEST(mode_is_what_was_asked_for_under_any_umask),
 		SEGMENT_TEST(attach_says_what_is_wrong_with_the_file),
@@ -1108,6 +1155,7 @@ int main(int argc, char **argv)
 		SEGMENT_TEST(growth_goes_up_to_size_max),
 		SEGMENT_TEST(member_sees_memory_that_another_one_added_after_it_attached),
 		SEGMENT_TEST(more_than_32_segments_are_emfile_and_leak_nothing),
+		SEGMENT_TEST(full_table_of_handles_is_emfile_and_creates_no_segment),
 		SEGMENT_TEST(attach_and_detach_leak_no_descriptor_no_mapping_no_slot),
 		SEGMENT_TEST(out_of_descriptors_is_an_error_that_changes_nothing),
 		SEGMENT_TEST(descriptors_that_the_application_took_over_are_not_touched),

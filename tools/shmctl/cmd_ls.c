@@ -36,7 +36,7 @@ static const char *state_of(const struct found_segment *found)
 		return found->info.removed ? "removed" : "ok";
 	case EACCES:
 		return "no permission";
-	case EPERM:
+	case EBADFD:
 		return "writable by all";
 	case EPROTONOSUPPORT:
 		return "other layout";

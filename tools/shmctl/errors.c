@@ -61,7 +61,7 @@ static const struct {
 	{ESTALE, STATUS_ABSENT},	  {ESHUTDOWN, STATUS_ABSENT},
 	{EACCES, STATUS_PERMISSION},	  {EPERM, STATUS_PERMISSION},
 	{EPROTONOSUPPORT, STATUS_LAYOUT}, {EUCLEAN, STATUS_DAMAGE},
-	{ENOTRECOVERABLE, STATUS_DAMAGE},
+	{ENOTRECOVERABLE, STATUS_DAMAGE}, {EBADFD, STATUS_PERMISSION},
 };
 
 int errors_status(int error)
@@ -105,9 +105,10 @@ static const struct {
 	int error;
 	const char *fix;
 } fixes[] = {
-	{EPERM, "if you trust its owner, say --any-owner; a file writable by all needs chmod o-w"},
+	{EPERM, "if you trust its owner, say --any-owner"},
 	{EEXIST, "use what is there, or remove it first with shmctl rm"},
 	{EMSGSIZE, "create the queue with a larger --max-payload"},
+	{EDQUOT, "remove an object, or create the segment with a larger --max-size"},
 	{ENOSPC, "free some room, or create the segment with a larger --max-size"},
 	{EROFS, "remount the file system writable; the verbs that look (--help) work as it is"},
 	{EUSERS, "detach some processes, or create the segment anew for more members"},
@@ -209,6 +210,7 @@ int errors_fail_segment(const struct target *target, int error)
 		errors_forget();
 		return errors_say(STATUS_ABSENT, target->segment, "no such segment", fix);
 	case EACCES:
+	case EBADFD:
 	case EPERM:
 		if (stat(path, &file) == 0 && file.st_mode & S_IWOTH)
 			errors_advise("chmod o-w %s, if what is in it can still be trusted", path);

@@ -136,7 +136,7 @@ int coshm__cache_reserve(struct coshm__op *op, struct coshm__cache *cache,
 			 const struct coshm__cache_request *request, uint64_t timeout_ns,
 			 struct coshm__cache_space *ret_space)
 {
-	uint32_t slot = (uint32_t)(op->thread - op->segment->threads);
+	uint32_t slot = coshm__thread_number(op);
 	uint32_t first = slot < cache->lane_count ? slot : slot % cache->lane_count, lane = first;
 	int error;
 

@@ -114,7 +114,7 @@ static int blocks_choose(const struct coshm_queue_config *config, uint64_t segme
 		shm->block_count = COSHM__QUEUE_BLOCKS_MAX;
 	if (shm->block_count >= per_task)
 		return 0;
-	return coshm__fail(pool ? -EINVAL : -ENOSPC,
+	return coshm__fail(pool ? -EINVAL : -EDQUOT,
 			   "the payload pool holds %llu bytes, not even one payload of %llu: %s",
 			   (unsigned long long)(shm->block_count * size),
 			   (unsigned long long)config->payload_max_bytes,
