@@ -33,6 +33,7 @@ struct shared {
 	_Atomic int step;
 	struct proc_barrier *barrier;
 	int large; /* also values of many pages */
+	uint32_t key_count;
 };
 
 static struct shared *shared;
@@ -480,6 +481,52 @@ static void holder_of_a_stripe_stopped_holds_up_inserts_of_its_keys_alone(void *
 	drop();
 }
 
+/* --- policy none --- */
+
+enum { ROOMS = 3, ROOM_BYTES = 700 };
+
+/* P7 with others at the same time: each replaces its own keys, by values that are no larger. */
+static int replace_own(void *arg)
+{
+	static unsigned char value[ROOM_BYTES];
+	uint32_t worker = (uint32_t)(uintptr_t)arg, random = worker;
+
+	while (!shared->stop) {
+		uint32_t key;
+
+		random = random * 1103515245 + 12345;
+		key = (random >> 8) % shared->key_count / ROOMS * ROOMS + worker;
+		if (key >= shared->key_count)
+			continue;
+		/* -EAGAIN: all pages are being worked on, for longer than the call waits. */
+		if (coshm_cache_set(cache, &key, sizeof(key), value,
+				    sizeof(value) - (random >> 20) % 50, 0) == -ENOSPC)
+			return 1;
+	}
+	return 0;
+}
+
+static void full_cache_that_evicts_nothing_takes_replacements_from_several_processes(void **state)
+{
+	static unsigned char value[ROOM_BYTES];
+	struct proc *procs[ROOMS];
+	uint32_t count = 0;
+
+	(void)state;
+	make(2 * MIB, COSHM_CACHE_NONE, 2);
+	while (coshm_cache_set(cache, &count, sizeof(count), value, sizeof(value), 0) == 0)
+		count++;
+	shared->key_count = count;
+	for (uintptr_t i = 0; i < ROOMS; i++)
+		procs[i] = proc_spawn(replace_own, (void *)i);
+	test_sleep_ns(2 * SECOND_NS);
+	shared->stop = 1;
+	assert_int_equal(proc_collect_all(procs, ROOMS, PROC_DEADLINE_NS, NULL), 0);
+	for (uint32_t key = 0; key < count; key++)
+		assert_int_equal(coshm_cache_exists(cache, &key, sizeof(key)), 1);
+	drop();
+}
+
 /* --- read-only --- */
 
 static int peek_all(void *arg)
@@ -537,6 +584,8 @@ int main(void)
 		cmocka_unit_test(reader_stopped_in_a_pin_holds_nobody_up),
 		cmocka_unit_test(holder_of_the_only_lane_stopped_holds_nobody_up),
 		cmocka_unit_test(holder_of_a_stripe_stopped_holds_up_inserts_of_its_keys_alone),
+		cmocka_unit_test(
+			full_cache_that_evicts_nothing_takes_replacements_from_several_processes),
 		cmocka_unit_test(read_only_peek_is_whole_while_others_write),
 	};
 

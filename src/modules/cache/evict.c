@@ -30,6 +30,8 @@ enum mode {
 /* One look at the page table. */
 struct survey {
 	uint32_t free, limbo, sealed, small;
+	uint32_t evicting;   /* by others, who live */
+	uint64_t words_hash; /* of all page words: has anything happened since an earlier look? */
 	uint64_t dead_bytes; /* of sealed pages */
 	uint32_t expired;    /* wholly expired or flushed; pages, UINT32_MAX: none */
 	uint32_t partly_expired;
@@ -128,12 +130,16 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i), &alive);
 		uint32_t owner = coshm__cache_page_owner(word);
 
+		survey->words_hash = (survey->words_hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
 		switch (coshm__cache_page_state(word)) {
 		case COSHM__CACHE_PAGE_FREE:
 			survey->free++;
 			break;
 		case COSHM__CACHE_PAGE_LIMBO:
 			survey->limbo++;
+			break;
+		case COSHM__CACHE_PAGE_EVICT:
+			survey->evicting++;
 			break;
 		case COSHM__CACHE_PAGE_CHUNK:
 			if (owner < cache->page_count &&
@@ -467,6 +473,14 @@ static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const str
 	return 1;
 }
 
+/* Nothing that could be given back, and nothing under way. */
+static int is_full(const struct coshm__cache *cache, const struct survey *survey,
+		   const struct avoid *avoid)
+{
+	return cache->policy == COSHM_CACHE_NONE && survey->limbo == 0 && survey->evicting == 0 &&
+	       avoid->count == 0;
+}
+
 int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uint32_t pages,
 			   int replaces)
 {
@@ -475,6 +489,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	int saved_errno = errno;
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
+	uint64_t words_hash = 0;
 	struct avoid avoid = {.count = 0};
 	struct survey survey;
 
@@ -510,14 +525,14 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 		/* Time that this thread did not run is no reason to give up while things go on. */
 		if ((!progress || ++rounds > ROUNDS_MAX) &&
 		    coshm__now_ns(op->segment) > deadline_ns)
-			return cache->policy == COSHM_CACHE_NONE && avoid.count == 0 ? -ENOSPC
-										     : -EAGAIN;
+			return is_full(cache, &survey, &avoid) ? -ENOSPC : -EAGAIN;
 		if (!progress) {
 			struct timespec pause = {0, PAUSE_NS};
 
-			if (cache->policy == COSHM_CACHE_NONE && survey.limbo == 0 &&
-			    avoid.count == 0)
+			/* One look may miss a page that others clean while it goes through the table; two alike do not. */
+			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash)
 				return -ENOSPC;
+			words_hash = survey.words_hash;
 			nanosleep(&pause, NULL);
 			errno = saved_errno;
 			avoid.count = 0;
