@@ -42,6 +42,8 @@ static const char *state_of(const struct found_segment *found)
 		return "other layout";
 	case ESTALE:
 		return "stale";
+	case EUCLEAN:
+		return "damaged";
 	default:
 		return "unreadable";
 	}

@@ -3,6 +3,7 @@
 
 #include "errors.h"
 #include "output.h"
+#include "sigbus.h"
 
 #include <coshm/inspect.h>
 #include <dirent.h>
@@ -25,6 +26,7 @@ static void look_at(struct found_segment *found)
 {
 	struct coshm_segment *segment;
 
+	sigbus_expect(found->name, true);
 	found->error = coshm_segment_attach(
 		found->name, COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER, &segment);
 	if (found->error)
@@ -33,9 +35,14 @@ static void look_at(struct found_segment *found)
 	if (coshm_inspect_members(segment, count_dead, &found->dead_members) < 0)
 		found->dead_members = 0;
 	coshm_segment_detach(segment);
+	if (sigbus_met())
+		found->error = -EUCLEAN;
 }
 
-/* The library refuses a file that everyone may write to before it looks into it; many programs have such files. */
+/*
+ * The library refuses a file that everyone may write to before it looks into it; many programs have such files. And it
+ * has one error for what is no segment and for a damaged one.
+ */
 static bool has_magic(const char *name)
 {
 	char path[sizeof(SEGMENTS_FOLDER) + NAME_MAX + 1], start[8] = "";
@@ -55,10 +62,10 @@ static bool has_magic(const char *name)
 /* Semaphores, other programs' memory, what vanished since the folder was read. */
 static bool is_foreign(const struct found_segment *found)
 {
-	if (found->error == -EPERM)
+	if (found->error == -EPERM || found->error == -EUCLEAN)
 		return !has_magic(found->name);
-	return !strncmp(found->name, "sem.", 4) || found->error == -EUCLEAN ||
-	       found->error == -ENOENT || found->error == -EINVAL;
+	return !strncmp(found->name, "sem.", 4) || found->error == -ENOENT ||
+	       found->error == -EINVAL;
 }
 
 static int by_name(const void *a, const void *b)
