@@ -255,6 +255,27 @@ static void worker_buries_a_task_that_it_cannot_read_and_goes_on(void **state)
 	assert_int_equal(depth.ready, 0);
 }
 
+static void attempts_that_do_not_add_up_delay_by_the_longest_backoff(void **state)
+{
+	const struct coshm_queue_config config = {.capacity = 4,
+						  .backoff_kind = COSHM_BACKOFF_LINEAR};
+	struct fixture *fixture = *state;
+	struct coshm_queue_depth depth;
+	struct coshm_queue *token;
+	struct coshm__queue *q;
+	struct coshm_task task;
+
+	assert_int_equal(coshm_queue_create(fixture->segment, "q", &config, 0, &token), 0);
+	q = handle_of(token)->local;
+	assert_int_equal(coshm_queue_enqueue(token, "x", 1, NULL, NULL), 0);
+	assert_int_equal(coshm_queue_reserve(token, 0, &task), 1);
+	/* One more from before than there were. */
+	coshm__a64_store_relaxed(&q->records[0].attempts_base, 1);
+	assert_int_equal(coshm_queue_nack(token, &task, "x", COSHM_FOREVER), 0);
+	assert_int_equal(coshm_queue_depth(token, &depth), 0);
+	assert_int_equal(depth.delayed, 1);
+}
+
 /* --- segment ---------------------------------------------------------------------------------------------------- */
 
 static int create_behind_the_end_of_the_file(void *arg)
@@ -336,6 +357,34 @@ static void notes_of_locks_that_are_not_true_are_nothing(void **state)
 	assert_int_equal(coshm_limiter_configure(token, &config), 0);
 }
 
+static int reap(void *arg)
+{
+	const struct fixture *fixture = arg;
+
+	return coshm_segment_reap(fixture->segment, NULL) ? 1 : 0;
+}
+
+static void member_that_nobody_can_be_is_not_reaped(void **state)
+{
+	const struct coshm_queue_config config = {.capacity = 4};
+	struct fixture *fixture = *state;
+	struct coshm__segment *segment = handle_of(fixture->segment)->segment;
+	struct coshm__a64 *own = &segment->members[0].word, *other = &segment->members[7].word;
+	uint64_t word = coshm__a64_load_relaxed(own);
+	struct coshm_queue *token;
+
+	assert_int_equal(coshm_queue_create(fixture->segment, "q", &config, 0, &token), 0);
+	/* Id 0: every record without an owner would be its. */
+	coshm__a64_store_relaxed(own, COSHM__MEMBER_DEAD);
+	coshm__a64_store_relaxed(other, UINT64_MAX);
+	coshm__a32_store_relaxed(&segment->header->member_high_water, 8);
+	assert_int_equal(proc_collect(proc_spawn(reap, fixture), DEADLINE_NS), 0);
+	/* Whose byte is locked lives; the other slot is free for the next. */
+	assert_int_equal(coshm__a64_load_relaxed(own), COSHM__MEMBER_DEAD);
+	assert_int_equal(coshm__a64_load_relaxed(other) & 3, COSHM__MEMBER_FREE);
+	coshm__a64_store_relaxed(own, word);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -348,10 +397,12 @@ int main(void)
 		TEST(recency_list_in_a_circle_ends),
 		TEST(page_that_ends_between_words_is_not_filled_up),
 		TEST(worker_buries_a_task_that_it_cannot_read_and_goes_on),
+		TEST(attempts_that_do_not_add_up_delay_by_the_longest_backoff),
 		TEST(memory_that_the_header_invents_is_not_used),
 		TEST(growth_that_fails_takes_no_memory_that_is_in_use),
 		TEST(nothing_is_created_beside_an_object_whose_place_is_damaged),
 		TEST(notes_of_locks_that_are_not_true_are_nothing),
+		TEST(member_that_nobody_can_be_is_not_reaped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
