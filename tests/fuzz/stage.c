@@ -123,13 +123,15 @@ static void fill_limiter(struct coshm_segment *segment)
 	}
 }
 
-static void fill_queue(struct coshm_segment *segment)
+static void fill_queue(struct coshm_segment *segment, int linear)
 {
 	const struct coshm_queue_config config = {
 		.capacity = 16,
 		.payload_max_bytes = 4000,
 		.payload_pool_bytes = 24 << 10,
 		.backoff_base_ns = COSHM__NS_PER_MS,
+		.backoff_kind = linear ? COSHM_BACKOFF_LINEAR : COSHM_BACKOFF_EXPONENTIAL,
+		.backoff_jitter_percent = 10,
 		.max_attempts = 3,
 		.attempt_record_count = 2,
 	};
@@ -151,7 +153,7 @@ static void fill_queue(struct coshm_segment *segment)
 	must(coshm_queue_ack(queue, &task) == 0, "ack");
 }
 
-static void fill(const char *path, enum stage_contents contents)
+static void fill(const char *path, enum stage_contents contents, int linear)
 {
 	struct coshm_segment *segment;
 
@@ -161,7 +163,7 @@ static void fill(const char *path, enum stage_contents contents)
 	if (has_limiter(contents))
 		fill_limiter(segment);
 	if (has_queue(contents))
-		fill_queue(segment);
+		fill_queue(segment, linear);
 	must(coshm_segment_detach(segment) == 0, "detach");
 }
 
@@ -441,7 +443,7 @@ static struct stage *stage_new(enum stage_contents contents, int has_dead)
 	stage->fd = open(stage->path, O_RDWR | O_CLOEXEC);
 	must(stage->fd >= 0, "open");
 	secrets_fix(stage->fd);
-	fill(stage->path, contents);
+	fill(stage->path, contents, has_dead);
 	if (has_dead)
 		die(stage->path, contents);
 	stage->image = malloc(SIZE_BYTES);
