@@ -206,13 +206,28 @@ static void hold_cache(struct coshm_segment *segment)
 	}
 }
 
+/* A lease, and tasks that were just being given back, failed, and released. */
 static void hold_queue(struct coshm_segment *segment)
 {
+	static const uint32_t states[] = {COSHM__RECORD_LEASED, COSHM__RECORD_CLEAN,
+					  COSHM__RECORD_FINISH, COSHM__RECORD_PUBLISH};
+	const struct coshm__queue *q;
 	struct coshm_queue *queue;
 	struct coshm_task task;
+	struct coshm__op op;
 
 	must(coshm_queue_open(segment, STAGE_QUEUE_NAME, &queue) == 0, "open");
-	must(coshm_queue_reserve(queue, 0, &task) == 1, "reserve");
+	for (unsigned int i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		must(coshm_queue_reserve(queue, 0, &task) == 1, "reserve");
+		must(coshm__op_begin(&op, queue, COSHM_OBJECT_QUEUE) == 0, "operation");
+		q = op.handle->local;
+		if (states[i] != COSHM__RECORD_LEASED)
+			coshm__record_store(&q->records[(uint32_t)task.opaque[1]],
+					    coshm__record_next(task.opaque[0],
+							       coshm__id24(op.member_id),
+							       states[i]));
+		coshm__op_end(&op);
+	}
 }
 
 static void hold_limiter(struct coshm_segment *segment)
