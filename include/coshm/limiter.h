@@ -73,7 +73,8 @@ int coshm_limiter_close(struct coshm_limiter *limiter);
  * Safety    MT MP FORK KILL (config: on a read-only attach, too)
  * Progress  configure: blocking, at most 100 ms behind a configurer that is stopped. A decision uses the old or the new
  *           configuration as a whole and never waits for either.
- * Returns   0; -EINVAL; -EAGAIN (another configurer has not finished for 100 ms); -EROFS; -EUCLEAN; -EBADF
+ * Returns   0; -EINVAL; -EAGAIN (another configurer has not finished for 100 ms); -EROFS; -EUCLEAN,
+ *           -ENOTRECOVERABLE (damage); -EBADF
  */
 COSHM_CHECK_RESULT int coshm_limiter_config(struct coshm_limiter *limiter,
 					    struct coshm_limiter_config *ret_config);

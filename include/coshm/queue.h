@@ -123,7 +123,7 @@ COSHM_CHECK_RESULT int coshm_queue_reserve(struct coshm_queue *queue, uint64_t t
 /*
  * coshm_queue_payload - copy a leased task's payload
  * @size_bytes  in: capacity; out: size
- * Returns   0; -ENOBUFS; -ESTALE: the lease is not yours any more
+ * Returns   0; -ENOBUFS; -ESTALE: the lease is not yours any more; -EUCLEAN: the payload is damaged
  */
 COSHM_CHECK_RESULT int coshm_queue_payload(struct coshm_queue *queue, const struct coshm_task *task,
 					   void *buffer, size_t *size_bytes);
@@ -178,7 +178,8 @@ struct coshm_task_info {
 /*
  * coshm_queue_each - walk over the tasks in the queue, in no particular order
  * @state_mask  1 << state of each coshm_task_state that is wanted; 0: all
- * @each        gets private copies, no lock held; payload is NULL if COSHM_QUEUE_EACH_PAYLOAD is not in flags
+ * @each        gets private copies, no lock held; payload is NULL if COSHM_QUEUE_EACH_PAYLOAD is not in flags, for
+ *              COSHM_TASK_OTHER, and where the payload is damaged
  * Works on a read-only attach. Returns 0; what @each returned; -ENOMEM; -EBADF
  */
 enum coshm_queue_each_flags { COSHM_QUEUE_EACH_PAYLOAD = 1 };
@@ -236,7 +237,8 @@ enum coshm_worker_flags {
  *            (NUL-terminated, 55 bytes at most are kept) into @error for RETRY and BURY.
  *
  * SIGTERM and SIGINT mean drain: the task at hand is finished, no other is taken, the function returns. The previous
- * handlers are restored at return. Fatal signals and _exit in the handler count as a crash of this attempt.
+ * handlers are restored at return. Fatal signals and _exit in the handler count as a crash of this attempt. A task
+ * whose payload is damaged is buried.
  * Safety    MT (use COSHM_WORKER_NO_SIGNALS in all but one thread) MP KILL
  * Returns   number of tasks handled, capped at INT_MAX; -ESHUTDOWN; -ENOMEM; -EROFS
  */

@@ -183,7 +183,7 @@ uint64_t coshm_segment_now_ns(struct coshm_segment *segment);
  * Unlink semantics: handles that are open keep working, sleepers are woken, the name is free at once and the memory
  * is reused when the last member has closed it.
  * Safety    MT MP FORK KILL
- * Returns   0; -ENOENT; -EAGAIN (directory busy for 100 ms); -EROFS; -EBADF
+ * Returns   0; -ENOENT; -EAGAIN (directory busy for 100 ms); -EROFS; -EBADF; -EUCLEAN, -ENOTRECOVERABLE (damage)
  */
 COSHM_CHECK_RESULT int coshm_object_remove(struct coshm_segment *segment, const char *name);
 

@@ -237,7 +237,7 @@ static void verify_members(struct coshm__segment *segment, struct coshm__finding
 	for (uint32_t slot = 0; slot < segment->member_count_max; slot++) {
 		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 
-		if ((word & 3) == 3 || word >> 2 >= UINT64_C(1) << COSHM__MEMBER_GENERATION_BITS)
+		if (!coshm__member_word_is_sound(word))
 			coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/members",
 				       "slot %u has the impossible word %llx", slot,
 				       (unsigned long long)word);

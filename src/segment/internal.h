@@ -72,6 +72,8 @@ int coshm__segment_fd(struct coshm__segment *segment, int *ret_close);
 int coshm__member_register(struct coshm__segment *segment);
 /* Under the process mutex: registers a fork child that is no member yet. */
 int coshm__member_ensure(struct coshm__segment *segment);
+/* A word that no member leaves: its slot becomes free, unless somebody has its byte. */
+void coshm__member_mend(struct coshm__segment *segment, uint32_t slot, uint64_t word);
 void coshm__member_leave(struct coshm__segment *segment);
 
 /* thread.c */
@@ -102,6 +104,13 @@ int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_rea
 static inline uint64_t coshm__member_word(uint64_t generation, uint64_t state)
 {
 	return generation << 2 | state;
+}
+
+/* Its id is one of the slot's own, and none that stands for nobody. */
+static inline int coshm__member_word_is_sound(uint64_t word)
+{
+	return (word & 3) != 3 && word >> 2 < (1u << COSHM__MEMBER_GENERATION_BITS) &&
+	       ((word & 3) == COSHM__MEMBER_FREE || (word >> 2 & 0x3fff) != 0);
 }
 
 static inline uint32_t coshm__member_id(uint32_t slot, uint64_t word)

@@ -315,6 +315,18 @@ static int byte_is_free(struct coshm__segment *segment, uint32_t slot)
 	return is_free;
 }
 
+void coshm__member_mend(struct coshm__segment *segment, uint32_t slot, uint64_t word)
+{
+	const uint64_t last = (1u << COSHM__MEMBER_GENERATION_BITS) - 1;
+
+	/* [M5] as for a slot that was cleaned: nothing names an id that nobody ever had */
+	if (byte_is_free(segment, slot) &&
+	    coshm__a64_cas_acq_rel(&segment->members[slot].word, &word,
+				   coshm__member_word(word >> 2 & last, COSHM__MEMBER_FREE)))
+		coshm__log(COSHM_LOG_WARNING, "%s: member slot %u was damaged", segment->path,
+			   slot);
+}
+
 static int word_is_dead(struct coshm__segment *segment, uint32_t slot, uint64_t word)
 {
 	struct coshm__header_shm *header = segment->header;

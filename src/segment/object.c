@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAME_WORDS (COSHM_NAME_SIZE_BYTES / 8)
@@ -61,21 +62,27 @@ struct range {
 	uint64_t size_bytes;
 };
 
-/* The entry's memory, read once and checked: what is in the segment may change at any time. 0, -EUCLEAN */
-static int range_read(struct coshm__segment *segment, const struct coshm__entry_shm *entry,
+/* The entry's range, read once: what is in the segment may change at any time. 1 if it is a possible one */
+static int range_read(const struct coshm__segment *segment, const struct coshm__entry_shm *entry,
 		      struct range *ret)
 {
-	const struct range range = {
-		.offset_bytes = coshm__a64_load_relaxed(&entry->offset_bytes),
-		.size_bytes = coshm__a64_load_relaxed(&entry->size_bytes),
-	};
+	ret->offset_bytes = coshm__a64_load_relaxed(&entry->offset_bytes);
+	ret->size_bytes = coshm__a64_load_relaxed(&entry->size_bytes);
+	return ret->offset_bytes % COSHM__PAGE_BYTES == 0 &&
+	       ret->size_bytes % COSHM__PAGE_BYTES == 0 &&
+	       ret->offset_bytes >= segment->objects_offset &&
+	       ret->offset_bytes <= segment->size_max_bytes &&
+	       ret->size_bytes <= segment->size_max_bytes - ret->offset_bytes;
+}
 
-	if (range.offset_bytes % COSHM__PAGE_BYTES ||
-	    range.offset_bytes < segment->objects_offset ||
-	    !coshm__segment_at(segment, range.offset_bytes, range.size_bytes))
-		return -EUCLEAN;
-	*ret = range;
-	return 0;
+/* The same, and the memory is there. 0, -EUCLEAN */
+static int memory_read(struct coshm__segment *segment, const struct coshm__entry_shm *entry,
+		       struct range *ret)
+{
+	return range_read(segment, entry, ret) &&
+			       coshm__segment_at(segment, ret->offset_bytes, ret->size_bytes)
+		       ? 0
+		       : -EUCLEAN;
 }
 
 /* The live entry of that name; its word in *ret_word. -ENOENT */
@@ -219,7 +226,7 @@ static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t in
 		error = -ENOENT;
 	if (!error && coshm__a64_load_relaxed(&entry->type) != type->type)
 		error = coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
-	if (!error && range_read(segment, entry, &range))
+	if (!error && memory_read(segment, entry, &range))
 		error = coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
 	if (!error && segment->read_only) {
 		coshm__acquire_fence(); /* without a bit, as in every look without a lock: see object_copy */
@@ -314,12 +321,19 @@ static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, u
 			break;
 		for (int i = 0; i < COSHM__ENTRY_COUNT; i++) {
 			const struct coshm__entry_shm *entry = &segment->entries[i];
-			uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
-			uint64_t end = offset + coshm__a64_load_relaxed(&entry->size_bytes);
+			struct range range;
+			uint64_t end;
 
-			if (coshm__entry_state_of(coshm__a64_load_relaxed(&entry->word)) !=
-				    COSHM__ENTRY_FREE &&
-			    offset < start + size_bytes && start < end && end > blocked_until)
+			if (coshm__entry_state_of(coshm__a64_load_relaxed(&entry->word)) ==
+			    COSHM__ENTRY_FREE)
+				continue;
+			/* Where its memory is nobody knows: it could be anywhere. */
+			if (!range_read(segment, entry, &range))
+				return coshm__fail(-EUCLEAN, "%s: the directory is damaged",
+						   segment->path);
+			end = range.offset_bytes + range.size_bytes;
+			if (range.offset_bytes < start + size_bytes && start < end &&
+			    end > blocked_until)
 				blocked_until = end;
 		}
 		if (!blocked_until) {
@@ -333,6 +347,25 @@ static int gap_find(const struct coshm__segment *segment, uint64_t size_bytes, u
 			   segment->path, (unsigned long long)size_bytes);
 }
 
+/*
+ * The file from @now on, where its memory ends, to @end_bytes. What was allocated before the room ran out goes back: nobody
+ * has seen it, and others may want it. Not more than that, whatever the header said: members use the rest.
+ */
+static int grow(int fd, const char *path, uint64_t now, uint64_t end_bytes)
+{
+	struct stat before;
+	int error;
+
+	if (fstat(fd, &before))
+		return -errno;
+	if (now > (uint64_t)before.st_size)
+		now = (uint64_t)before.st_size;
+	error = coshm__file_allocate(fd, now, end_bytes);
+	if (error && ftruncate(fd, before.st_size))
+		coshm__log(COSHM_LOG_WARNING, "%s: cannot give back memory", path);
+	return error;
+}
+
 /* Memory for everything up to end. */
 static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 {
@@ -343,10 +376,7 @@ static int commit(struct coshm__segment *segment, uint64_t end_bytes)
 	if (end_bytes <= now)
 		return 0;
 	fd = coshm__segment_fd(segment, &close_it);
-	error = fd < 0 ? fd : coshm__file_allocate(fd, now, end_bytes);
-	/* What was allocated before the room ran out goes back: nobody has seen it, and others may want it. */
-	if (fd >= 0 && error && ftruncate(fd, (off_t)now))
-		coshm__log(COSHM_LOG_WARNING, "%s: cannot give back memory", segment->path);
+	error = fd < 0 ? fd : grow(fd, segment->path, now, end_bytes);
 	if (close_it && fd >= 0)
 		close(fd);
 	if (error)
@@ -742,7 +772,7 @@ static int view_new(struct coshm__segment *segment, uint32_t index, uint64_t wor
 		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
 	struct range range;
 
-	if (!type || range_read(segment, &segment->entries[index], &range))
+	if (!type || memory_read(segment, &segment->entries[index], &range))
 		return -EUCLEAN;
 	return handle_attach(segment, index, word, &range, type, ret_view);
 }

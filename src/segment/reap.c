@@ -160,6 +160,10 @@ int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_rea
 	for (uint32_t slot = 0; slot < high && slot < segment->member_count_max; slot++) {
 		uint64_t word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 
+		if (!coshm__member_word_is_sound(word)) {
+			coshm__member_mend(segment, slot, word);
+			continue;
+		}
 		if ((word & 3) == COSHM__MEMBER_ALIVE &&
 		    coshm__member_is_dead(segment, coshm__member_id(slot, word)))
 			word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */

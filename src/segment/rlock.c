@@ -33,13 +33,29 @@ static struct coshm__a32 *futex_of(struct coshm__rlock_shm *lock)
 	return (struct coshm__a32 *)(void *)&lock->word;
 }
 
+static struct coshm__rlock_shm *lock_of_note(struct coshm__segment *segment, uint64_t note)
+{
+	return coshm__segment_at(segment, note & ~(uint64_t)COSHM__LOCK_IS_HELD,
+				 sizeof(struct coshm__rlock_shm));
+}
+
+/* Does the note name a lock that this member holds? */
+static int note_is_true(struct coshm__op *op, uint64_t note)
+{
+	struct coshm__rlock_shm *lock = lock_of_note(op->segment, note);
+
+	return lock && (note & COSHM__LOCK_IS_HELD) && coshm__rlock_owner(lock) == op->member_id;
+}
+
 /* Where the lock is noted, NULL: this thread holds COSHM__LOCKS_HELD already. */
 static struct coshm__a64 *offset_note(struct coshm__op *op, struct coshm__rlock_shm *lock)
 {
-	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
-		struct coshm__a64 *place = &op->thread->lock_offset[i];
+	/* A note that is not true, in the slot of a thread that waits for nothing, is damage. */
+	for (unsigned int i = 0; i < 2 * COSHM__LOCKS_HELD; i++) {
+		struct coshm__a64 *place = &op->thread->lock_offset[i % COSHM__LOCKS_HELD];
+		uint64_t note = coshm__a64_load_relaxed(place);
 
-		if (coshm__a64_load_relaxed(place))
+		if (note && (i < COSHM__LOCKS_HELD || note_is_true(op, note)))
 			continue;
 		/* relaxed: it is read by this thread, or by others after its death */
 		coshm__a64_store_relaxed(place, coshm__offset_of(op->segment, lock));
@@ -191,7 +207,7 @@ int coshm__rlock_acquire(struct coshm__op *op, struct coshm__rlock_shm *lock, ui
 	int error = 0;
 
 	if (coshm__unlikely(!note))
-		return -EDEADLK;
+		return -EUCLEAN; /* no code of ours takes that many */
 	/* [L1] acq_rel, pairs [L2], [L3]; takes what the lock guards, carries that this member is alive */
 	if (coshm__unlikely(low_half(word) != 0 ||
 			    !coshm__a64_cas_acq_rel(&lock->word, &word,
@@ -228,12 +244,6 @@ void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
 		}
 	}
 	offset_forget(op, lock);
-}
-
-static struct coshm__rlock_shm *lock_of_note(struct coshm__segment *segment, uint64_t note)
-{
-	return coshm__segment_at(segment, note & ~(uint64_t)COSHM__LOCK_IS_HELD,
-				 sizeof(struct coshm__rlock_shm));
 }
 
 void coshm__rlock_abandon(struct coshm__op *op, uint64_t note)

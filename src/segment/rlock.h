@@ -23,8 +23,9 @@
 #define COSHM__LOCK_IS_HELD 1u
 
 /*
- * Returns 0; -EAGAIN: not within the timeout; -ENOTRECOVERABLE: poisoned; -EDEADLK: this thread holds
- * COSHM__LOCKS_HELD locks already. timeout_ns 0 tries once, but still takes over from an owner that is known dead.
+ * Returns 0; -EAGAIN: not within the timeout; -ENOTRECOVERABLE: poisoned; -EUCLEAN: this thread holds
+ * COSHM__LOCKS_HELD locks already, or its notes say so. timeout_ns 0 tries once, but still takes over from an owner
+ * that is known dead.
  */
 int coshm__rlock_acquire(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t timeout_ns);
 

@@ -3,6 +3,7 @@
 
 #include "errors.h"
 #include "output.h"
+#include "sigbus.h"
 #include "units.h"
 
 #include <stdio.h>
@@ -49,6 +50,7 @@ int attach_open(struct attached *ret_attached, struct target target, uint32_t fl
 	int status = STATUS_OK;
 	int error;
 
+	sigbus_expect(target.segment, flags & COSHM_ATTACH_READ_ONLY);
 	error = coshm_segment_attach(target.segment, flags, &attached.segment);
 	if (error) {
 		status = errors_fail_segment(&target, error);

@@ -3,6 +3,7 @@
 #include "attach.h"
 #include "errors.h"
 #include "output.h"
+#include "sigbus.h"
 #include "units.h"
 
 #include <errno.h>
@@ -137,9 +138,11 @@ static int take_census(const struct target *target, struct census *ret_census)
 	struct coshm_segment *segment;
 	struct coshm_segment_info info;
 	int status = STATUS_OK;
-	int error = coshm_segment_attach(target->segment,
-					 COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER, &segment);
+	int error;
 
+	sigbus_expect(target->segment, true);
+	error = coshm_segment_attach(target->segment,
+				     COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER, &segment);
 	if (error == -ENOENT || error == -ETIMEDOUT || (error && target->object))
 		return errors_fail_segment(target, error);
 	errors_forget();
@@ -155,6 +158,8 @@ static int take_census(const struct target *target, struct census *ret_census)
 		ret_census->members = info.member_count;
 	}
 	coshm_segment_detach(segment);
+	/* All the more reason to remove it. */
+	(void)sigbus_met();
 	return status;
 }
 

@@ -5,6 +5,7 @@
 #include "nearest.h"
 #include "output.h"
 #include "shmctl.h"
+#include "sigbus.h"
 
 #include <coshm/types.h>
 #include <locale.h>
@@ -197,5 +198,6 @@ int main(int argc, char **argv)
 	/* Only how characters are written: a decimal comma in numbers would break who reads them. */
 	setlocale(LC_CTYPE, "");
 	errors_listen();
-	return output_finish(run(argc, argv));
+	sigbus_start();
+	return output_finish(sigbus_finish(run(argc, argv)));
 }

@@ -3,6 +3,7 @@
 
 #include "errors.h"
 #include "output.h"
+#include "sigbus.h"
 
 #include <coshm/inspect.h>
 #include <dirent.h>
@@ -25,6 +26,7 @@ static void look_at(struct found_segment *found)
 {
 	struct coshm_segment *segment;
 
+	sigbus_expect(found->name, true);
 	found->error = coshm_segment_attach(
 		found->name, COSHM_ATTACH_READ_ONLY | COSHM_ATTACH_ANY_OWNER, &segment);
 	if (found->error)
@@ -33,6 +35,8 @@ static void look_at(struct found_segment *found)
 	if (coshm_inspect_members(segment, count_dead, &found->dead_members) < 0)
 		found->dead_members = 0;
 	coshm_segment_detach(segment);
+	if (sigbus_met())
+		found->error = -EUCLEAN;
 }
 
 bool segments_has_magic(const char *path)

@@ -27,7 +27,7 @@ static int open_page(const struct coshm__cache *cache, uint32_t lane, uint32_t i
 	uint64_t word;
 
 	if (open == OPEN_NONE || OPEN_PAGE(open) >= cache->page_count ||
-	    OPEN_USED(open) > cache->page_bytes)
+	    OPEN_USED(open) > cache->page_bytes || OPEN_USED(open) % 8 != 0)
 		return 0;
 	word = coshm__a64_load_relaxed(&cache->words[OPEN_PAGE(open)]);
 	if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_OPEN ||

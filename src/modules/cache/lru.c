@@ -220,14 +220,14 @@ static uint64_t large_bytes(const struct coshm__cache *cache, const unsigned cha
 	return (uint64_t)large.page_count * cache->page_bytes;
 }
 
-/* Pushes the oldest entry out. 0: the list is empty or damaged. */
+/* Pushes the oldest entry out. 0: the list is empty or damaged; who goes on with one that leads in a circle never ends. */
 static int push_out(struct coshm__op *op, struct coshm__cache *cache,
 		    struct coshm__cache_list_shm *list, uint32_t counter, uint64_t *bytes)
 {
 	uint32_t node = coshm__a32_load_relaxed(&list->oldest);
 	struct coshm__a64 *slot;
 
-	if (!is_node(cache, list, node))
+	if (!is_node(cache, list, node) || is_node(cache, list, get_node(cache, node, NODE_OLDER)))
 		return 0;
 	slot = coshm__cache_slot_at(cache, get_node(cache, node, NODE_SLOT));
 	for (int tries = 0; tries < 1000; tries++) {
@@ -334,7 +334,8 @@ uint64_t coshm__cache_lru_evict(struct coshm__op *op, struct coshm__cache *cache
 	uint64_t done = 0,
 		 busy = 0; /* bit i: list i is held by somebody who does not get on, or is empty */
 
-	while (done < bytes) {
+	/* No more than there are nodes: the rest is damage that looks sound at each step. */
+	for (uint32_t pushed = 0; done < bytes && pushed < cache->node_count; pushed++) {
 		struct coshm__cache_list_shm *longest = NULL;
 
 		for (uint32_t i = 0; i < cache->lane_count; i++)

@@ -194,6 +194,10 @@ int coshm_cache_view_part(const struct coshm_cache_view *view, uint32_t index,
 		if (page_count > shape >> 40)
 			return -EUCLEAN;
 		data = (const unsigned char *)large->page + 4 * (size_t)page_count;
+		/* The head's page may be the last one. */
+		if ((uintptr_t)data - view->opaque[VIEW_LOG] + (to - from) >
+		    (shape >> 40) * page_bytes)
+			return -EUCLEAN;
 	} else {
 		memcpy(&page, &large->page[index], 4);
 		if (page >= shape >> 40)

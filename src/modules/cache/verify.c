@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define LOOKS	 5
-#define PAUSE_NS (2 * 1000 * 1000)
+#define LOOKS	     5
+#define PAUSE_NS     (2 * 1000 * 1000)
+#define SUSPECTS_MAX 512 /* that share the pauses between looks */
 
 /* One answer: text NULL is fine. */
 struct answer {
@@ -31,23 +32,61 @@ static struct answer pending(const char *text)
 	return (struct answer){text, COSHM_VERIFY_PENDING};
 }
 
-/* Asks until the answer is fine, or the same a few times in a row. */
-static void ask(struct coshm__handle *handle, struct coshm__findings *findings, const char *where,
-		struct answer (*about)(struct coshm__handle *handle, uint64_t index),
-		uint64_t index)
+/* One question, and what it is still to be asked about. */
+struct inquiry {
+	struct coshm__handle *handle;
+	struct coshm__findings *findings;
+	const char *where;
+	struct answer (*about)(struct coshm__handle *handle, uint64_t index);
+	uint32_t suspect_count;
+	uint64_t suspects[SUSPECTS_MAX];
+};
+
+/* Asks about all suspects until the answer is fine, or the same a few times in a row. */
+static void confront(struct inquiry *inquiry)
 {
 	struct timespec pause = {0, PAUSE_NS};
-	struct answer answer;
 
-	for (int look = 0; look < LOOKS; look++) {
-		answer = about(handle, index);
-		if (!answer.text)
-			return;
-		if (look + 1 < LOOKS)
-			nanosleep(&pause, NULL);
+	for (int look = 1; look < LOOKS && inquiry->suspect_count; look++) {
+		uint32_t count = inquiry->suspect_count;
+
+		inquiry->suspect_count = 0;
+		nanosleep(&pause, NULL);
+		for (uint32_t i = 0; i < count; i++) {
+			uint64_t index = inquiry->suspects[i];
+			struct answer answer = inquiry->about(inquiry->handle, index);
+
+			if (!answer.text)
+				continue;
+			inquiry->suspects[inquiry->suspect_count++] = index;
+			if (look + 1 == LOOKS)
+				coshm__finding(inquiry->findings, answer.level, inquiry->where,
+					       "%llu: %s", (unsigned long long)index, answer.text);
+		}
 	}
-	coshm__finding(findings, answer.level, where, "%llu: %s", (unsigned long long)index,
-		       answer.text);
+	inquiry->suspect_count = 0;
+}
+
+static void ask(struct inquiry *inquiry, uint64_t index)
+{
+	if (!inquiry->about(inquiry->handle, index).text)
+		return;
+	inquiry->suspects[inquiry->suspect_count++] = index;
+	if (inquiry->suspect_count == SUSPECTS_MAX)
+		confront(inquiry);
+}
+
+static void ask_all(struct coshm__handle *handle, struct coshm__findings *findings,
+		    const char *where,
+		    struct answer (*about)(struct coshm__handle *handle, uint64_t index),
+		    uint64_t count)
+{
+	struct inquiry inquiry = {
+		.handle = handle, .findings = findings, .where = where, .about = about};
+
+	for (uint64_t i = 0; i < count; i++)
+		ask(&inquiry, i);
+	confront(&inquiry);
 }
 
 /* What a lane's lock guards is in motion while it is held. 1: answered */
@@ -236,7 +275,8 @@ static struct answer about_lane(struct coshm__handle *handle, uint64_t index)
 
 		if (open == 0)
 			continue;
-		if (open >> 40 > cache->page_count || (open & 0xffffffffff) > cache->page_bytes)
+		if ((open >> 40) - 1 >= cache->page_count ||
+		    (open & 0xffffffffff) > cache->page_bytes)
 			return damage("its open page is none");
 		word = coshm__cache_page_load(cache, (uint32_t)(open >> 40) - 1);
 		if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_OPEN ||
@@ -321,7 +361,7 @@ static struct answer about_slot(struct coshm__handle *handle, uint64_t index)
 {
 	const struct coshm__cache *cache = handle->local;
 	const struct coshm__a64 *slot = coshm__cache_slot_at(cache, index);
-	uint64_t word = coshm__cache_slot_load(slot);
+	uint64_t word = slot ? coshm__cache_slot_load(slot) : 0;
 	struct coshm__cache_copy copy;
 	struct answer answer;
 	int found;
@@ -466,16 +506,11 @@ void coshm__cache_verify(struct coshm__handle *handle, struct coshm__findings *f
 {
 	const struct coshm__cache *cache = handle->local;
 
-	for (uint32_t i = 0; i < cache->lane_total; i++)
-		ask(handle, findings, "cache/lanes", about_lane, i);
-	for (uint32_t i = 0; i < cache->page_count; i++)
-		ask(handle, findings, "cache/pages", about_page, i);
-	for (uint64_t i = 0; i < cache->bucket_count * 8; i++)
-		if (i % 8 != 0 && coshm__a64_load_relaxed(coshm__cache_slot_at(cache, i)))
-			ask(handle, findings, "cache/index", about_slot, i);
+	ask_all(handle, findings, "cache/lanes", about_lane, cache->lane_total);
+	ask_all(handle, findings, "cache/pages", about_page, cache->page_count);
+	ask_all(handle, findings, "cache/index", about_slot, cache->bucket_count * 8);
 	verify_spills(handle, findings);
 	if (cache->policy == COSHM_CACHE_LRU)
-		for (uint32_t i = 0; i < cache->lane_count; i++)
-			ask(handle, findings, "cache/lists", about_list, i);
+		ask_all(handle, findings, "cache/lists", about_list, cache->lane_count);
 	verify_count(handle, findings);
 }

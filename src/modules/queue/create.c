@@ -49,6 +49,8 @@ int coshm__queue_check(const struct coshm__queue_shm *shm)
 	       shm->block_size_bytes >= COSHM__QUEUE_BLOCK_BYTES_MIN &&
 	       shm->block_size_bytes <= COSHM__QUEUE_BLOCK_BYTES_MAX &&
 	       shm->block_size_bytes % 8 == 0 && shm->block_count <= COSHM__QUEUE_BLOCKS_MAX &&
+	       shm->payload_max_bytes <=
+		       COSHM__QUEUE_INLINE_BYTES + shm->block_count * shm->block_size_bytes &&
 	       shm->backoff_kind <= COSHM_BACKOFF_FIXED && shm->backoff_jitter_percent <= 100 &&
 	       shm->max_attempts >= 1 && shm->attempt_record_count >= 1 &&
 	       shm->attempt_record_count <= COSHM__QUEUE_ATTEMPTS_KEPT;

@@ -22,6 +22,8 @@ uint64_t coshm__queue_backoff_ns(const struct coshm__segment *segment, const str
 	uint64_t delay_ns = q->backoff_base_ns, span_ns;
 	uint32_t doublings = attempts - 1;
 
+	if (attempts == 0)
+		return q->backoff_max_ns; /* damage */
 	if (q->backoff_kind == COSHM_BACKOFF_EXPONENTIAL)
 		delay_ns = doublings >= 63 || delay_ns > q->backoff_max_ns >> doublings
 				   ? q->backoff_max_ns

@@ -230,8 +230,10 @@ int coshm_queue_payload(struct coshm_queue *queue, const struct coshm_task *task
 	if (error)
 		goto out;
 	needed = coshm__a32_load_relaxed(&q->records[index].payload_size_bytes);
-	if (needed > *size_bytes || (needed && !buffer))
-		error = needed > q->payload_max_bytes ? -EUCLEAN : -ENOBUFS;
+	if (needed > q->payload_max_bytes)
+		error = -EUCLEAN;
+	else if (needed > *size_bytes || (needed && !buffer))
+		error = -ENOBUFS;
 	if (!error)
 		error = coshm__blocks_load(q, index, buffer, needed);
 	/* The copy before the second look. Another thread may have ended the lease meanwhile. */

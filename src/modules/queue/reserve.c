@@ -41,6 +41,7 @@ static void deliver(struct coshm__op *op, struct coshm__queue *q, uint32_t index
 	struct coshm__record_shm *record = &q->records[index];
 	uint64_t attempts = coshm__a64_load_relaxed(&record->attempts);
 	uint64_t base = coshm__a64_load_relaxed(&record->attempts_base);
+	uint64_t size_bytes = coshm__a32_load_relaxed(&record->payload_size_bytes);
 	struct coshm__a32 *leased_here =
 		&coshm__queue_leased_here[op->segment->index][op->handle->entry_index];
 
@@ -54,7 +55,9 @@ static void deliver(struct coshm__op *op, struct coshm__queue *q, uint32_t index
 	coshm__count(op, q->counters, COSHM__STAT_QUEUE_reserved, 1);
 	*ret_task = (struct coshm_task){
 		.id = coshm__task_id(coshm__a64_load_relaxed(&record->sequence), index),
-		.payload_size_bytes = coshm__a32_load_relaxed(&record->payload_size_bytes),
+		/* A damaged one must not make callers allocate more than any payload takes. */
+		.payload_size_bytes =
+			size_bytes < q->payload_max_bytes ? size_bytes : q->payload_max_bytes,
 		.enqueued_at_ns = coshm__a64_load_relaxed(&record->enqueued_at_ns),
 		.attempt = (uint32_t)attempts - (uint32_t)base + 1,
 		.max_attempts = coshm__a32_load_relaxed(&record->max_attempts),

@@ -25,9 +25,10 @@ struct check {
 	const struct coshm__queue *q;
 	struct coshm__segment *segment;
 	struct coshm__findings *findings;
-	uint64_t *words; /* of the records, as they were when their chains were walked */
-	uint32_t *users; /* per block: the record + 1 in whose chain it was found */
-	unsigned char *free_hints, *ready_hints, *block_hints;
+	uint64_t *words;      /* of the records, as they were when their chains were walked */
+	uint32_t *users;      /* per block: the record + 1 in whose chain it was found */
+	uint64_t *before;     /* words of records or blocks, as they were before a look at a ring */
+	unsigned char *hints; /* of that ring */
 };
 
 static int in(uint32_t mask, uint64_t word)
@@ -76,21 +77,58 @@ static void rest(void)
 	nanosleep(&one_ms, NULL);
 }
 
+/* Records, or blocks, and the ring that must point at those in one state. Their words lie @stride_bytes apart. */
+struct hinted {
+	const struct coshm__hint_ring *ring;
+	const void *words;
+	size_t stride_bytes;
+	uint32_t count;
+	uint32_t state_mask; /* of a word */
+	uint32_t state;
+	const char *ring_name, *where, *what, *state_name;
+};
+
+static uint64_t hinted_word(const struct hinted *hinted, uint32_t index)
+{
+	const unsigned char *words = hinted->words;
+	const struct coshm__a64 *word = (const void *)(words + index * hinted->stride_bytes);
+
+	return coshm__a64_load_acquire(word); /* [Q1], [Q4] */
+}
+
+static int is_hintless(const struct check *c, const struct hinted *hinted, uint32_t index)
+{
+	return (c->before[index] & hinted->state_mask) == hinted->state && !c->hints[index] &&
+	       hinted_word(hinted, index) == c->before[index];
+}
+
 /*
- * A record in READY or FREE without a hint? While its word does not change its hint cannot go, so one look at the ring is
- * enough; more looks are for those who come later to this code.
+ * Those without a hint? While a word does not change its hint cannot go, so one look at the ring between two looks at the
+ * words is enough; more looks are for those who come later to this code.
  */
-static int hint_is_missing(struct check *c, const struct coshm__hint_ring *ring,
-			   uint32_t record_count, unsigned char *hints, uint32_t index)
+static void hints_check(struct check *c, const struct hinted *hinted)
 {
 	for (int look = 0; look < RING_LOOKS; look++) {
-		if (hints[index])
-			return 0;
+		uint32_t missing = 0;
+
 		if (look)
 			rest();
-		ring_mark(c, ring, record_count, hints, NULL);
+		for (uint32_t index = 0; index < hinted->count; index++)
+			c->before[index] = hinted_word(hinted, index);
+		ring_mark(c, hinted->ring, hinted->count, c->hints,
+			  look ? NULL : hinted->ring_name);
+		for (uint32_t index = 0; index < hinted->count; index++) {
+			if (!is_hintless(c, hinted, index))
+				continue;
+			missing++;
+			if (look + 1 == RING_LOOKS)
+				coshm__finding(c->findings, DAMAGE, hinted->where,
+					       "%s %u is %s, but nothing points at it",
+					       hinted->what, index, hinted->state_name);
+		}
+		if (!missing)
+			break;
 	}
-	return !hints[index];
 }
 
 /* --- records ---------------------------------------------------------------------------------------------------- */
@@ -205,23 +243,6 @@ static void record_check(struct check *c, uint32_t index)
 		due_check(c, index, word);
 }
 
-static void hints_check(struct check *c, uint32_t index)
-{
-	const struct coshm__queue *q = c->q;
-	uint64_t word = coshm__record_load(&q->records[index]); /* [Q1] */
-	uint32_t state = coshm__record_state(word);
-
-	if ((state == COSHM__RECORD_READY &&
-	     hint_is_missing(c, &q->ready, q->capacity, c->ready_hints, index)) ||
-	    (state == COSHM__RECORD_FREE &&
-	     hint_is_missing(c, &q->free, q->capacity, c->free_hints, index))) {
-		if (is_still(c, index, word))
-			coshm__finding(c->findings, DAMAGE, "queue/rings",
-				       "record %u is %s, but nothing points at it", index,
-				       state == COSHM__RECORD_READY ? "ready" : "free");
-	}
-}
-
 /* --- blocks ----------------------------------------------------------------------------------------------------- */
 
 /* In USED or FREEPUB: does the record that it names still live the life that it names? */
@@ -263,38 +284,57 @@ static void block_check(struct check *c, uint32_t block)
 			       (unsigned long long)word);
 	else if (state != COSHM__BLOCK_FREE)
 		block_user_check(c, block, word);
-	else if (hint_is_missing(c, &q->block_ring, q->block_count, c->block_hints, block) &&
-		 coshm__a64_load_acquire(&q->block_words[block]) == word) /* [Q4] */
-		coshm__finding(c->findings, DAMAGE, "queue/blocks",
-			       "block %u is free, but nothing points at it", block);
 }
 
 void coshm__queue_verify(struct coshm__handle *handle, struct coshm__findings *findings)
 {
 	const struct coshm__queue *q = handle->local;
 	struct check c = {.q = q, .segment = handle->segment, .findings = findings};
-	size_t n = q->capacity, blocks = q->block_count;
-	unsigned char *memory = calloc(1, n * 8 + blocks * 4 + n * 2 + blocks);
+	size_t n = q->capacity, blocks = q->block_count, most = n > blocks ? n : blocks;
+	unsigned char *memory = calloc(1, n * 8 + most * 8 + blocks * 4 + most);
+	struct hinted hinted = {
+		.words = &q->records[0].word,
+		.stride_bytes = sizeof(q->records[0]),
+		.count = q->capacity,
+		.state_mask = 0xf,
+		.where = "queue/rings",
+		.what = "record",
+	};
 
 	if (!memory) {
 		coshm__finding(findings, COSHM_VERIFY_NOTE, "queue", "not checked: out of memory");
 		return;
 	}
 	c.words = (void *)memory;
-	c.users = (void *)(memory + n * 8);
-	c.free_hints = memory + n * 8 + blocks * 4;
-	c.ready_hints = c.free_hints + n;
-	c.block_hints = c.ready_hints + n;
+	c.before = (void *)(memory + n * 8);
+	c.users = (void *)(memory + n * 8 + most * 8);
+	c.hints = memory + n * 8 + most * 8 + blocks * 4;
 	for (uint32_t index = 0; index < n; index++)
 		record_check(&c, index);
-	ring_mark(&c, &q->free, q->capacity, c.free_hints, "queue/free ring");
-	ring_mark(&c, &q->ready, q->capacity, c.ready_hints, "queue/ready ring");
-	for (uint32_t index = 0; index < n; index++)
-		hints_check(&c, index);
-	if (blocks) {
-		ring_mark(&c, &q->block_ring, q->block_count, c.block_hints, "queue/block ring");
-		for (uint32_t block = 0; block < blocks; block++)
-			block_check(&c, block);
-	}
+	hinted.ring = &q->free;
+	hinted.ring_name = "queue/free ring";
+	hinted.state = COSHM__RECORD_FREE;
+	hinted.state_name = "free";
+	hints_check(&c, &hinted);
+	hinted.ring = &q->ready;
+	hinted.ring_name = "queue/ready ring";
+	hinted.state = COSHM__RECORD_READY;
+	hinted.state_name = "ready";
+	hints_check(&c, &hinted);
+	for (uint32_t block = 0; block < blocks; block++)
+		block_check(&c, block);
+	if (blocks)
+		hints_check(&c, &(struct hinted){
+					.ring = &q->block_ring,
+					.words = q->block_words,
+					.stride_bytes = sizeof(q->block_words[0]),
+					.count = q->block_count,
+					.state_mask = 0xff,
+					.state = COSHM__BLOCK_FREE,
+					.ring_name = "queue/block ring",
+					.where = "queue/blocks",
+					.what = "block",
+					.state_name = "free",
+				});
 	free(memory);
 }

@@ -83,6 +83,11 @@ static int task_run(struct worker *worker, const struct coshm_task *task)
 	char text[COSHM__QUEUE_ERROR_BYTES] = {0};
 	int error = payload_read(worker->queue, task, &worker->buffer);
 
+	/* Nobody could run it, and given back it would stop one worker after the other. */
+	if (error == -EUCLEAN) {
+		error = coshm_queue_bury(worker->queue, task, "coshm: the payload is damaged");
+		return error == -ESTALE ? 0 : error;
+	}
 	if (error) {
 		int given_back = coshm_queue_release(worker->queue, task);
 
