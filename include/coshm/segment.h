@@ -105,9 +105,10 @@ struct coshm_segment_info {
  * @ret_segment  the handle
  *
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind another creator
- * Returns   0; -EEXIST; -EINVAL (a size, a mode, or a group that the creator is not in; the log says which);
+ * Returns   0; -EEXIST; -EINVAL (a size or a mode; the log says which);
  *           -ENOSPC (file system full or smaller than asked: Docker's /dev/shm has 64 MB, use --shm-size);
- *           -EACCES (also a mode that shuts the creator out); -EPERM, -EBADFD (what is there, as attach says);
+ *           -EACCES (also a mode that shuts the creator out); -EPERM (a group that the creator is not in);
+ *           -EPERM, -EBADFD (what is there, as attach says);
  *           -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);
  *           -EMEDIUMTYPE (not a file system that works: NFS, FUSE, 9p ...); -ETIMEDOUT; -ENOTSUP (no membarrier:
  *           create with COSHM_SEGMENT_FENCED); else as coshm_segment_attach

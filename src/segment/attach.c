@@ -158,8 +158,8 @@ static int file_fill(int fd, const char *path, const struct coshm_segment_config
 		return coshm__file_no_space(path, config->size_bytes, error);
 	COSHM__CRASH_POINT(SEGMENT_ALLOCATED);
 	if (config->group_id_set && fchown(fd, (uid_t)-1, (gid_t)config->group_id))
-		return coshm__fail(errno == EPERM ? -EINVAL : -errno, "%s: chgrp %u: %s", path,
-				   config->group_id, strerror(errno));
+		return coshm__fail(-errno, "%s: chgrp %u: %s", path, config->group_id,
+				   strerror(errno));
 	if (fchmod(fd, (mode_t)config->mode))
 		return -errno;
 	error = write_at(fd, header, sizeof(*header), 0);
