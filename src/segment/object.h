@@ -55,7 +55,10 @@ struct coshm__object_type {
 	 */
 	int (*recover_lock)(struct coshm__op *op, struct coshm__handle *handle,
 			    struct coshm__rlock_shm *lock);
-	/* [ro] Add what the member holds to the counts of @info, which are 0 at first (locks: see lock_is_lane). */
+	/*
+	 * [ro] Add to the counts of @info what words of the object say that the member holds. Its locks (see lock_is_lane),
+	 * hazards and pins are counted already.
+	 */
 	void (*holdings)(struct coshm__handle *handle, uint32_t member_id,
 			 struct coshm_member_info *info);
 	/* [ro] Is the lock at this offset of the object a lane's? May be NULL. */

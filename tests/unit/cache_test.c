@@ -704,6 +704,21 @@ static void view_of_one_part_has_its_data_whatever_the_size(void **state)
 	}
 }
 
+static void pin_of_one_page_is_told_as_one(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct fixture *fixture = *state;
+	struct coshm_member_info info;
+	struct coshm_cache_view view;
+
+	assert_int_equal(set(cache, "a", "value"), 0);
+	assert_int_equal(coshm_cache_pin(cache, "a", 1, &view), 1);
+	assert_int_equal(coshm_inspect_member(fixture->segment, (uint32_t)getpid(), &info), 1);
+	assert_int_equal(info.pages_pinned, 1);
+	assert_int_equal(info.pages_read + info.pages_written, 0);
+	assert_int_equal(coshm_cache_unpin(cache, &view), 0);
+}
+
 static void view_is_not_the_forked_childs(void **state)
 {
 	struct coshm_cache *cache = make(state, "c", &small_cache);
@@ -901,6 +916,7 @@ int main(void)
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
 		TEST(nothing_comes_back_when_the_epoch_wraps),
 		TEST(mget_answers_each_request_for_itself),
+		TEST(pin_of_one_page_is_told_as_one),
 		TEST(pinned_bytes_stay_whatever_happens_to_the_item),
 		TEST(view_of_one_part_has_its_data_whatever_the_size),
 		TEST(view_is_not_the_forked_childs),

@@ -76,41 +76,12 @@ int coshm__cache_reap(struct coshm__op *op, struct coshm__handle *handle, uint32
 	return *cursor >= cache->page_count;
 }
 
-static int is_page_of(const struct coshm__cache *cache, uint64_t offset)
-{
-	return offset >= cache->log_offset &&
-	       offset - cache->log_offset < (uint64_t)cache->page_count * cache->page_bytes;
-}
-
 void coshm__cache_holdings(struct coshm__handle *handle, uint32_t member_id,
 			   struct coshm_member_info *info)
 {
 	const struct coshm__cache *cache = handle->local;
-	const struct coshm__segment *segment = handle->segment;
-	/* relaxed, all of it: for display, a moment old anyway */
-	uint32_t high_water = coshm__a32_load_relaxed(&segment->header->thread_high_water);
-	const struct coshm__member_shm *member;
 
-	if (high_water > segment->thread_count_max)
-		high_water = segment->thread_count_max;
-	for (uint32_t i = 0; i < high_water; i++) {
-		const struct coshm__thread_shm *thread = &segment->threads[i];
-
-		if (coshm__a32_load_relaxed(&thread->owner) != member_id)
-			continue;
-		for (uint32_t h = 0; h < COSHM__HAZARD_READS; h++)
-			info->pages_read += (uint32_t)is_page_of(
-				cache, coshm__a64_load_relaxed(&thread->read_hazard[h]));
-		for (uint32_t h = 0; h < COSHM__HAZARD_WRITES; h++)
-			info->pages_written += (uint32_t)is_page_of(
-				cache, coshm__a64_load_relaxed(&thread->write_hazard[h]));
-	}
-	if (COSHM__MEMBER_SLOT_OF(member_id) < segment->member_count_max) {
-		member = &segment->members[COSHM__MEMBER_SLOT_OF(member_id)];
-		for (uint32_t i = 0; i < COSHM__PIN_COUNT; i++)
-			info->pages_pinned += (uint32_t)is_page_of(
-				cache, coshm__a64_load_relaxed(&member->pins[i]));
-	}
+	/* relaxed: for display, a moment old anyway */
 	for (uint32_t i = 0; i < cache->page_count; i++) {
 		uint64_t word = coshm__a64_load_relaxed(&cache->words[i]);
 
