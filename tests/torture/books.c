@@ -39,6 +39,8 @@ const char *const event_names[EVENTS] = {
 	[EVENT_FORKS] = "forks",
 	[EVENT_EXECS] = "execs",
 	[EVENT_DETACHES] = "detaches",
+	[EVENT_DEATHS_AT_POINTS] = "deaths_at_points",
+	[EVENT_PAUSES_AT_POINTS] = "pauses_at_points",
 };
 
 int books_open(const char *folder, const struct plan *plan)

@@ -71,7 +71,7 @@ struct key_book {
 };
 
 struct limiter_book {
-	_Atomic uint64_t admitted, refunds_begun;
+	_Atomic uint64_t admitted, refunds_begun, first_ns, last_ns;
 	struct bin {
 		_Atomic uint64_t number; /* which of all bins this is */
 		_Atomic uint64_t admitted;
@@ -126,6 +126,8 @@ enum event {
 	EVENT_FORKS,
 	EVENT_EXECS,
 	EVENT_DETACHES,
+	EVENT_DEATHS_AT_POINTS,
+	EVENT_PAUSES_AT_POINTS,
 	EVENTS,
 };
 

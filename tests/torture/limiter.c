@@ -43,6 +43,18 @@ static void bin_add(struct limiter_book *book, uint64_t before_ns, uint64_t afte
 	atomic_fetch_add(&bin->admitted, cost);
 }
 
+/* All that is admitted was decided between the earliest and the latest of these. */
+static void limit_to_span(struct limiter_book *book, uint64_t before_ns, uint64_t after_ns)
+{
+	uint64_t first = atomic_load(&book->first_ns), last = atomic_load(&book->last_ns);
+
+	while ((first == 0 || before_ns < first) &&
+	       !atomic_compare_exchange_weak(&book->first_ns, &first, before_ns))
+		;
+	while (after_ns > last && !atomic_compare_exchange_weak(&book->last_ns, &last, after_ns))
+		;
+}
+
 void limiter_work(struct worker *worker)
 {
 	const uint32_t key = (uint32_t)random_below(&worker->random, LIMITER_KEYS);
@@ -78,6 +90,7 @@ void limiter_work(struct worker *worker)
 	count(error ? EVENT_ADMITTED : EVENT_REFUSED, 1);
 	if (error == 0)
 		return;
+	limit_to_span(book, before_ns, now_ns());
 	if (key < REFUNDABLE)
 		bin_add(book, before_ns, now_ns(), cost);
 	atomic_fetch_add(&book->admitted, cost);
@@ -106,12 +119,12 @@ void limiter_check(void)
 
 void limiter_audit(struct worker *worker)
 {
-	const uint64_t for_ns = now_ns() - books->plan.started_at_ns;
-
 	limiter_check();
 	for (uint32_t key = 0; key < LIMITER_KEYS; key++) {
 		const uint64_t admitted = atomic_load(&books->limits[key].admitted);
 		const uint64_t refunded = atomic_load(&books->limits[key].refunds_begun);
+		const uint64_t for_ns = atomic_load(&books->limits[key].last_ns) -
+					atomic_load(&books->limits[key].first_ns);
 
 		if (admitted > most(for_ns) + refunded)
 			violation("limiter key %u: %llu tokens, %llu given back, in %.3f s", key,

@@ -88,8 +88,11 @@ static void work(struct worker *worker)
 
 static void work_some(struct worker *worker, uint64_t steps)
 {
-	while (steps-- > 0 && !is_over())
+	for (; steps > 0 && !is_over(); steps--) {
+		if (steps % 64 == 0)
+			points_arm(worker);
 		work(worker);
+	}
 }
 
 /* --- ways to go ----------------------------------------------------------------------------------------------- */
@@ -303,6 +306,7 @@ void member_live(struct handles *inherited, uint32_t slot, uint64_t life)
 	/* Whatever happens to the program that watches, nobody stays behind. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	process_enter();
+	points_begin();
 	count(EVENT_LIVES, 1);
 	if (style == STYLE_READS_ONLY)
 		live_reading_only(random);

@@ -56,6 +56,10 @@ void queue_work_over_fork(struct worker *worker, pid_t (*fork_now)(void *context
 void queue_hold(struct worker *worker, int gives_up);
 void queue_audit(struct worker *worker);
 
+/* Once in a process; now and then. */
+void points_begin(void);
+void points_arm(struct worker *worker);
+
 /* Objects that come and go. */
 void objects_work(struct worker *worker);
 
