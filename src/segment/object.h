@@ -94,6 +94,18 @@ int coshm__object_open(struct coshm_segment *segment, const char *name,
 int coshm__object_close(void *token, uint32_t type);
 
 /*
+ * [ro] Does the memory still belong to the handle's object, removed or not? No open bit of a read-only attach keeps it. To
+ * be asked after what was read there, as in every look without a lock: the loads are done before this one. 1 or 0
+ */
+int coshm__object_is_there(const struct coshm__handle *handle);
+
+/* At the end of an operation that looks: on a read-only attach what it saw may be another object's. */
+static inline int coshm__look_is_stale(const struct coshm__op *op)
+{
+	return !op->thread && !coshm__object_is_there(op->handle);
+}
+
+/*
  * A process-local handle on any object, for reaping, recovery, statistics and verification, without opening it: the
  * caller must know that the memory stays (a dead member's open bit, or [ro] care). NULL if there is no such object, its
  * type is unknown or its header damaged. Valid until the operation ends.

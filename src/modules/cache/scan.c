@@ -64,6 +64,12 @@ static int copy_kept(struct coshm__op *op, const struct coshm__cache *cache,
 	return 0;
 }
 
+static void batch_free(struct batch *batch)
+{
+	while (batch->count > 0)
+		free(batch->copy[--batch->count].key);
+}
+
 static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, struct batch *batch)
 {
 	const struct coshm__cache *cache = op->handle->local;
@@ -80,8 +86,7 @@ static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, st
 		result = op->thread ? copy_kept(op, cache, slot, with_value, copy)
 				    : coshm__cache_copy_slot(cache, slot, with_value, copy);
 		if (result == -ENOMEM) {
-			while (batch->count > 0)
-				free(batch->copy[--batch->count].key);
+			batch_free(batch);
 			return result;
 		}
 		if (result != 1)
@@ -90,6 +95,10 @@ static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, st
 			free(copy->key);
 		else
 			batch->count++;
+	}
+	if (coshm__look_is_stale(op)) {
+		batch_free(batch);
+		return -ESTALE;
 	}
 	return 0;
 }
