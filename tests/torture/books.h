@@ -26,7 +26,7 @@
 #define CACHE_STRICT 2 /* policy none: nothing may be missing */
 #define ACTOR_KEYS   8
 #define KEYS	     (ACTORS * ACTOR_KEYS)
-#define NUMBERS	     4
+#define NUMBERS	     64
 #define LIMITER_KEYS 8
 #define BINS	     128 /* of BIN_NS, a ring */
 #define BIN_NS	     (250 * MS)

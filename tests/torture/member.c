@@ -260,6 +260,8 @@ static void live_reading_only(uint64_t random)
 
 			if (books->plan.objects & OBJECT_CACHE)
 				cache_look(&worker);
+			if (i % 50 == 0)
+				objects_look(&worker, handles.segment);
 			if ((books->plan.objects & OBJECT_QUEUE) && i % 500 == 0 &&
 			    coshm_queue_depth(handles.queues[i % QUEUES], &depth))
 				violation("read-only: no depth");

@@ -97,6 +97,37 @@ static void use_limiter(struct worker *worker, const char *name)
 		violation("object %s: close fails", name);
 }
 
+void objects_look(struct worker *worker, struct coshm_segment *segment)
+{
+	struct coshm_cache *cache;
+	char name[16];
+	int error;
+
+	snprintf(name, sizeof(name), "passing-%d", (int)random_below(&worker->random, NAMES));
+	error = coshm_cache_open(segment, name, &cache);
+	/* Removed and used anew while it was being opened: then its configuration may make no sense. */
+	if (!is_expected(error) && error != -EUCLEAN)
+		violation("object %s: opening it read-only gives %d", name, error);
+	for (int i = 0; !error && i < 200; i++) {
+		const uint32_t key = (uint32_t)random_below(&worker->random, 20);
+		size_t size = BUFFER_BYTES;
+		uint64_t seed = 0;
+		const int hit =
+			coshm_cache_peek(cache, &key, sizeof(key), worker->copy, &size, NULL);
+
+		if (hit == 1)
+			memcpy(&seed, worker->copy, 8);
+		if (hit == -ESTALE)
+			break;
+		if ((hit < 0 && hit != -EAGAIN) ||
+		    (hit == 1 && (seed != ((uint64_t)key << 32 | size) ||
+				  !pattern_matches(seed, worker->copy + 8, size - 8))))
+			violation("object %s: read-only peek gives %d, a foreign value", name, hit);
+	}
+	if (!error && coshm_cache_close(cache))
+		violation("object %s: closing it read-only fails", name);
+}
+
 void objects_work(struct worker *worker)
 {
 	static void (*const uses[])(struct worker *, const char *) = {use_cache, use_limiter,

@@ -62,5 +62,7 @@ void points_arm(struct worker *worker);
 
 /* Objects that come and go. */
 void objects_work(struct worker *worker);
+/* On a read-only attach, which keeps nothing of them. */
+void objects_look(struct worker *worker, struct coshm_segment *segment);
 
 #endif
