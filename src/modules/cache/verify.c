@@ -78,9 +78,18 @@ static int lane_in_motion(struct coshm__handle *handle, uint32_t lane, struct an
 	return 1;
 }
 
-static struct answer left_behind(struct coshm__segment *segment, const char *text)
+/*
+ * Nothing names a group. Who took its name away is about to give the pages back, maybe stopped, and keeps the leader
+ * until then; or was killed.
+ */
+static struct answer left_behind(struct coshm__handle *handle, uint32_t leader, const char *text)
 {
-	return somebody_is_dead(segment) ? pending(text) : damage(text);
+	uint64_t offset = coshm__cache_page_offset(handle->local, leader), kept = 0;
+
+	if (somebody_is_dead(handle->segment))
+		return pending(text);
+	coshm__hazard_scan(handle->segment, COSHM__HAZARD_READ, &offset, 1, &kept);
+	return kept ? fine : damage(text);
 }
 
 /* --- pages -------------------------------------------------------------------------------------------------- */
@@ -155,14 +164,16 @@ static struct answer page_group(struct coshm__handle *handle, uint32_t page, uin
 			       : fine;
 	slot = coshm__cache_slot_at(cache, coshm__a64_load_relaxed(&cache->pages[page].group_slot));
 	if (!slot)
-		return left_behind(handle->segment, "a large value without a slot");
+		return left_behind(handle, page, "a large value without a slot");
 	found = coshm__cache_copy_slot(cache, slot, 0, &copy);
-	if (found != 1)
-		return left_behind(handle->segment, "a large value that no slot names");
+	if (found < 0)
+		return fine; /* it changes all the time, or memory is short: not known */
+	if (found == 0)
+		return left_behind(handle, page, "a large value that no slot names");
 	free(copy.key);
 	return copy.leader == page
 		       ? fine
-		       : left_behind(handle->segment, "a large value whose slot names another");
+		       : left_behind(handle, page, "a large value whose slot names another");
 }
 
 static struct answer about_page(struct coshm__handle *handle, uint64_t index)
