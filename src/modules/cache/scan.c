@@ -64,6 +64,17 @@ static int copy_kept(struct coshm__op *op, const struct coshm__cache *cache,
 	return 0;
 }
 
+/* On a read-only attach. Nobody waits for such a reader: a large value's head may move each time that it is copied. */
+static int copy_unkept(const struct coshm__cache *cache, const struct coshm__a64 *slot,
+		       int with_value, struct coshm__cache_copy *copy)
+{
+	int result = -EAGAIN;
+
+	for (int tries = 0; tries < 1000 && result == -EAGAIN; tries++)
+		result = coshm__cache_copy_slot(cache, slot, with_value, copy);
+	return result;
+}
+
 static void batch_free(struct batch *batch)
 {
 	while (batch->count > 0)
@@ -84,8 +95,9 @@ static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, st
 		if (!coshm__a64_load_relaxed(slot))
 			continue;
 		result = op->thread ? copy_kept(op, cache, slot, with_value, copy)
-				    : coshm__cache_copy_slot(cache, slot, with_value, copy);
-		if (result == -ENOMEM) {
+				    : copy_unkept(cache, slot, with_value, copy);
+		/* What was there all the time must not be left out. */
+		if (result == -ENOMEM || result == -EAGAIN) {
 			batch_free(batch);
 			return result;
 		}
