@@ -139,6 +139,7 @@ struct plan {
 	uint32_t processes;
 	uint32_t objects;
 	uint32_t no_kill;
+	uint32_t large; /* half of the values have many pages, and more processes only read */
 	char segment[64];
 	char folder[128];
 	uint64_t started_at_ns, hard_end_ns; /* whatever happens, every process ends by then */

@@ -43,6 +43,10 @@ static struct version version_of(uint32_t cache, uint32_t key, uint64_t number)
 	}
 	if (random_below(&random, 8) == 0)
 		version.ttl_ns = MS + random_below(&random, 80 * MS);
+	if (books->plan.large && random_below(&random, 2)) {
+		version.size_bytes = (33 << 10) + random_below(&random, 160 << 10);
+		return version;
+	}
 	switch (random_below(&random, 32)) {
 	case 0:
 		version.size_bytes = head + random_below(&random, 200 << 10);

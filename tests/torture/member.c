@@ -291,7 +291,7 @@ static void live_by_exec(struct worker *worker, uint32_t slot, uint64_t life)
 static enum style style_of(uint64_t random, uint32_t slot)
 {
 	/* There is always one that only reads, if there is room for it. */
-	if (slot == 1)
+	if (slot == 1 || (books->plan.large && slot < books->plan.processes / 4))
 		return STYLE_READS_ONLY;
 	return (enum style)random_below(&random, STYLES);
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * torture [--seconds N] [--processes N] [--seed S] [--objects cache,limiter,queue] [--no-kill] [--json] [--keep]
+ * torture [--seconds N] [--processes N] [--seed S] [--objects cache,limiter,queue] [--no-kill] [--large]
+ *         [--json] [--keep]
  *
  * A soak: processes that use everything at once, in every way a process can come by a segment and leave it, while one
  * watches, kills (SIGKILL), stops for 1 ms to 1 s, and starts successors. What each did stands in books outside of the segment;
  * whatever the segment says that the books forbid is a violation and ends the soak with status 1.
  *
+ * --large lets half of the values be of many pages, and more processes only read.
  * --seed repeats what each life does and in which order the watcher acts; how they interleave is the kernel's choice.
  * --keep leaves the segment and the folder with the books.
  */
@@ -249,21 +251,18 @@ static void act(struct soak *soak)
 
 static void finding(void *context, int level, const char *where, const char *text)
 {
-	(void)context;
-	if (level != COSHM_VERIFY_NOTE)
+	const int *at_rest = context;
+
+	if (level == COSHM_VERIFY_DAMAGE || (*at_rest && level != COSHM_VERIFY_NOTE))
 		fprintf(stderr, "verify: level %d, %s: %s\n", level, where, text);
 }
 
 static void verify(struct soak *soak, int at_rest)
 {
 	struct coshm_verify_result result = {0};
-	int error = coshm_inspect_verify(soak->handles.segment, NULL, at_rest ? finding : NULL,
-					 NULL, &result);
+	int error = coshm_inspect_verify(soak->handles.segment, NULL, finding, &at_rest, &result);
 
 	soak->verifications++;
-	if (error || result.damage)
-		/* Once more, to hear what it is. */
-		(void)!coshm_inspect_verify(soak->handles.segment, NULL, finding, NULL, &result);
 	if (error || result.damage || (at_rest && result.pending))
 		violation("verify gives %d: %llu damaged, %llu pending", error,
 			  (unsigned long long)result.damage, (unsigned long long)result.pending);
@@ -503,6 +502,7 @@ static int parse(int argc, char **argv, struct plan *plan, struct soak *soak)
 		{"seed", required_argument, NULL, 'e'},
 		{"objects", required_argument, NULL, 'o'},
 		{"no-kill", no_argument, NULL, 'n'},
+		{"large", no_argument, NULL, 'l'},
 		{"json", no_argument, NULL, 'j'},
 		{"keep", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
@@ -529,6 +529,9 @@ static int parse(int argc, char **argv, struct plan *plan, struct soak *soak)
 			break;
 		case 'n':
 			plan->no_kill = 1;
+			break;
+		case 'l':
+			plan->large = 1;
 			break;
 		case 'j':
 			soak->json = 1;
@@ -563,7 +566,8 @@ int main(int argc, char **argv)
 	if (parse(argc, argv, &plan, &soak)) {
 		fprintf(stderr,
 			"torture [--seconds N] [--processes 2..%d] [--seed S]\n"
-			"        [--objects cache,limiter,queue] [--no-kill] [--json] [--keep]\n",
+			"        [--objects cache,limiter,queue] [--no-kill] [--large]\n"
+			"        [--json] [--keep]\n",
 			SLOTS_MAX);
 		return 2;
 	}
