@@ -14,6 +14,9 @@ void coshm__finding(struct coshm__findings *findings, int level, const char *whe
 	char text[256];
 	va_list arguments;
 
+	/* Nothing keeps its memory. It may be another object's by now, and then that was looked at. */
+	if (findings->object && !coshm__object_is_there(findings->object))
+		return;
 	findings->result.pending += level == COSHM_VERIFY_PENDING;
 	findings->result.damage += level == COSHM_VERIFY_DAMAGE;
 	if (!findings->report)
@@ -313,8 +316,11 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 	if (!view && coshm__a64_load_relaxed(&entry->word) == word)
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, info.name,
 			       "its header does not fit its size");
-	else if (view && view->object_type->verify)
+	else if (view && view->object_type->verify) {
+		findings->object = view;
 		view->object_type->verify(view, findings);
+		findings->object = NULL;
+	}
 	return 1;
 }
 

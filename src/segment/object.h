@@ -17,6 +17,8 @@ struct coshm__findings {
 	void (*report)(void *context, int level, const char *where, const char *text);
 	void *context;
 	struct coshm_verify_result result;
+	const struct coshm__handle
+		*object; /* what is being looked at; NULL: the segment's tables */
 };
 
 void coshm__finding(struct coshm__findings *findings, int level, const char *where,
