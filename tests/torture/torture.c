@@ -26,10 +26,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SLOTS_MAX	64
-#define STOPPED_MAX	(SLOTS_MAX / 3)
-#define PAUSE_MEAN_NS	(30 * MS) /* between two acts of the watcher, for 16 processes */
-#define RECOVERY_MAX_NS (10 * SECOND)
+#define SLOTS_MAX     64
+#define STOPPED_MAX   (SLOTS_MAX / 3)
+#define PAUSE_MEAN_NS (30 * MS) /* between two acts of the watcher, for 16 processes */
+/* Far more than a machine needs that runs twenty other things first. */
+#define RECOVERY_MAX_NS (60 * SECOND)
+#define FINISH_MAX_NS	(120 * SECOND)
 
 static const char *const holding_names[HOLDINGS] = {"lock", "lane",  "page read", "page written",
 						    "pin",  "lease", "nothing"};
@@ -196,7 +198,7 @@ static int stop_one(pid_t pid)
 		if (info.si_pid)
 			return info.si_code == CLD_STOPPED;
 		sleep_ns(50000);
-	} while (now_ns() - start_ns < 5 * SECOND);
+	} while (now_ns() - start_ns < RECOVERY_MAX_NS);
 	violation("process %d does not stop", (int)pid);
 	return 0;
 }
@@ -351,7 +353,7 @@ static void dump_hung(void)
 
 static void finish(struct soak *soak)
 {
-	uint64_t deadline_ns = now_ns() + 30 * SECOND;
+	uint64_t deadline_ns = now_ns() + FINISH_MAX_NS;
 	int left;
 
 	atomic_store(&books->over, 1);
@@ -359,7 +361,7 @@ static void finish(struct soak *soak)
 	while ((left = collect_one(soak)) >= 0) {
 		if (now_ns() > deadline_ns) {
 			dump_hung();
-			deadline_ns = now_ns() + 30 * SECOND;
+			deadline_ns = now_ns() + FINISH_MAX_NS;
 		}
 		if (left == 0)
 			sleep_ns(MS);
