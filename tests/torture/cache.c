@@ -556,12 +556,12 @@ void cache_work(struct worker *worker)
 	const uint32_t cache = (uint32_t)random_below(&worker->random, CACHES);
 	const uint64_t what = random_below(&worker->random, 1000);
 
-	if (what < 450) {
+	if (what < 400) {
 		if (worker->actor >= 0)
 			write_one(worker, cache);
-	} else if (what < 900) {
+	} else if (what < 800) {
 		read_one(worker, cache, 0);
-	} else if (what < 940) {
+	} else if (what < 830) {
 		pin_one(worker, cache);
 	} else if (what < 990) {
 		if (worker->actor >= 0)
