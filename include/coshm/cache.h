@@ -222,7 +222,8 @@ COSHM_CHECK_RESULT int coshm_cache_flush(struct coshm_cache *cache);
  *
  * An item that is there during the whole walk is seen at least once; one that moves may be seen twice.
  * Works on a read-only attach.
- * Returns   0; what @each returned; -ENOMEM; -EINVAL; -EBADF
+ * Returns   0; what @each returned; -ENOMEM; -EINVAL; -EBADF; -EAGAIN (on a read-only attach: an item changed thousands of
+ *           times while it was copied; the cursor stands before it)
  */
 enum coshm_cache_scan_flags { COSHM_CACHE_SCAN_VALUES = 1 };
 COSHM_CHECK_RESULT int

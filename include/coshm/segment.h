@@ -67,7 +67,8 @@ enum coshm_segment_flags {
 
 enum coshm_attach_flags {
 	/* Map the segment read-only, take no member slot, never lock. Works on a hung or dead pool, and for users
-	 * who may only read the file. Functions that would write answer -EROFS. */
+	 * who may only read the file. Functions that would write answer -EROFS. It keeps nothing: when an object was
+	 * removed, the last member has closed it and its memory is free, every function on it answers -ESTALE. */
 	COSHM_ATTACH_READ_ONLY = 1,
 	/* Accept a file owned by a user other than root and the caller, as seen inside a user namespace. */
 	COSHM_ATTACH_ANY_OWNER = 2,

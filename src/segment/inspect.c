@@ -15,6 +15,9 @@ void coshm__finding(struct coshm__findings *findings, int level, const char *whe
 	const char *part = strchr(where, '/');
 	va_list arguments;
 
+	/* Nothing keeps its memory. It may be another object's by now, and then that was looked at. */
+	if (findings->object && !coshm__object_is_there(findings->object))
+		return;
 	findings->result.pending += level == COSHM_VERIFY_PENDING;
 	findings->result.damage += level == COSHM_VERIFY_DAMAGE;
 	if (!findings->report)
@@ -23,8 +26,8 @@ void coshm__finding(struct coshm__findings *findings, int level, const char *whe
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	/* Of ten queues, which? The type alone would not say. */
-	if (findings->object) {
-		snprintf(place, sizeof(place), "%s%s", findings->object, part ? part : "");
+	if (findings->object_name) {
+		snprintf(place, sizeof(place), "%s%s", findings->object_name, part ? part : "");
 		where = place;
 	}
 	findings->report(findings->context, level, where, text);
@@ -311,11 +314,11 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 	    (wanted && (info.removed || strcmp(info.name, wanted))))
 		return 0;
 	findings->result.checked_objects++;
-	findings->object = info.name;
+	findings->object_name = info.name;
 	if (!coshm__object_type_find(info.type)) {
 		coshm__finding(findings, COSHM_VERIFY_NOTE, info.name,
 			       "type %u is not known to this version", info.type);
-		findings->object = NULL;
+		findings->object_name = NULL;
 		return 1;
 	}
 	view = coshm__view_get(segment, index);
@@ -323,9 +326,12 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 	if (!view && coshm__a64_load_relaxed(&entry->word) == word)
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, info.name,
 			       "its header does not fit its size");
-	else if (view && view->object_type->verify)
+	else if (view && view->object_type->verify) {
+		findings->object = view;
 		view->object_type->verify(view, findings);
-	findings->object = NULL;
+		findings->object = NULL;
+	}
+	findings->object_name = NULL;
 	return 1;
 }
 

@@ -661,6 +661,19 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 	return error;
 }
 
+int coshm__object_is_there(const struct coshm__handle *handle)
+{
+	const struct coshm__entry_shm *entry = &handle->segment->entries[handle->entry_index];
+	uint64_t word;
+
+	/* A fence, pairs the one in build_begin: who read a byte of the memory's next life sees that the entry is over. */
+	coshm__acquire_fence();
+	word = coshm__a64_load_relaxed(&entry->word);
+	return coshm__entry_generation_of(word) == coshm__entry_generation_of(handle->entry_word) &&
+	       (coshm__entry_state_of(word) == COSHM__ENTRY_LIVE ||
+		coshm__entry_state_of(word) == COSHM__ENTRY_REMOVED);
+}
+
 /* --- closing ------------------------------------------------------------------------------------------------ */
 
 static void closing_remove(const struct coshm__handle *handle)

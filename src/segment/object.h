@@ -16,7 +16,8 @@
 struct coshm__findings {
 	void (*report)(void *context, int level, const char *where, const char *text);
 	void *context;
-	const char *object; /* whose findings they are; NULL: the segment's own */
+	const char *object_name;	    /* whose findings they are; NULL: the segment's own */
+	const struct coshm__handle *object; /* its view, while its own tables are looked at */
 	struct coshm_verify_result result;
 };
 
@@ -57,7 +58,10 @@ struct coshm__object_type {
 	 */
 	int (*recover_lock)(struct coshm__op *op, struct coshm__handle *handle,
 			    struct coshm__rlock_shm *lock);
-	/* [ro] Add what the member holds to the counts of @info, which are 0 at first (locks: see lock_is_lane). */
+	/*
+	 * [ro] Add to the counts of @info what words of the object say that the member holds. Its locks (see lock_is_lane),
+	 * hazards and pins are counted already.
+	 */
 	void (*holdings)(struct coshm__handle *handle, uint32_t member_id,
 			 struct coshm_member_info *info);
 	/* [ro] Is the lock at this offset of the object a lane's? May be NULL. */
@@ -91,6 +95,18 @@ int coshm__object_open(struct coshm_segment *segment, const char *name,
 
 /* Closes a handle of @type; waits for other threads that are inside. 0, -EBADF. NULL is done. */
 int coshm__object_close(void *token, uint32_t type);
+
+/*
+ * [ro] Does the memory still belong to the handle's object, removed or not? No open bit of a read-only attach keeps it. To
+ * be asked after what was read there, as in every look without a lock: the loads are done before this one. 1 or 0
+ */
+int coshm__object_is_there(const struct coshm__handle *handle);
+
+/* At the end of an operation that looks: on a read-only attach what it saw may be another object's. */
+static inline int coshm__look_is_stale(const struct coshm__op *op)
+{
+	return !op->thread && !coshm__object_is_there(op->handle);
+}
 
 /*
  * A process-local handle on any object, for reaping, recovery, statistics and verification, without opening it: the

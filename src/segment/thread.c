@@ -248,6 +248,12 @@ void coshm__op_end_shared(struct coshm__op *op)
 	pthread_mutex_unlock(&coshm__process->reserve[op->segment->index]);
 }
 
+/* A read-only attach keeps no memory: once it was given to another object, there is nothing to look at. */
+static int look_is_over(const struct coshm__handle *handle)
+{
+	return handle->type != COSHM__TYPE_SEGMENT && !coshm__object_is_there(handle);
+}
+
 static int begin_once(struct coshm__op *op, const void *token, uint32_t type, int writes)
 {
 	struct coshm__handle *handle;
@@ -260,7 +266,7 @@ static int begin_once(struct coshm__op *op, const void *token, uint32_t type, in
 	if (handle && handle->token == (uintptr_t)token && handle->type == type) {
 		*op = (struct coshm__op){.segment = handle->segment, .handle = handle};
 		if (op->segment->read_only)
-			error = writes ? -EROFS : 0;
+			error = writes ? -EROFS : look_is_over(handle) ? -ESTALE : 0;
 		else
 			error = coshm__op_begin_slow(op);
 	}

@@ -351,10 +351,51 @@ static void reader_delayed_before_its_hazard_sees_a_whole_value(void **state)
 	assert_int_equal(coshm_segment_unlink(segment_name), 0);
 }
 
+/* --- verify, of a value that nothing names any more --- */
+
+static int take_large_away(void *arg)
+{
+	static unsigned char value[VALUE_MAX];
+	const enum coshm__crash_point point = (enum coshm__crash_point)(uintptr_t)arg;
+
+	coshm__crash_arm(point, SIGSTOP, 1);
+	if (point == COSHM__CRASH_cache_replaced)
+		return coshm_cache_set(cache, "large", 5, value, sizeof(value), 0) != 0;
+	return coshm_cache_delete(cache, "large", 5) != 1;
+}
+
+static void member_stopped_before_it_gives_pages_back_is_no_damage(void **state)
+{
+	static const enum coshm__crash_point points[] = {
+		COSHM__CRASH_cache_replaced,
+		COSHM__CRASH_cache_slot_emptied,
+		COSHM__CRASH_cache_chunk_retired,
+	};
+	static unsigned char value[VALUE_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+		struct proc *child;
+
+		assert_int_equal(make(COSHM_CACHE_S3FIFO), 0);
+		assert_int_equal(coshm_cache_set(cache, "large", 5, value, sizeof(value), 0), 0);
+		child = proc_spawn(take_large_away, (void *)(uintptr_t)points[i]);
+		assert_int_equal(proc_wait_stopped(child, PROC_DEADLINE_NS), 1);
+		assert_int_equal(verify(COSHM_VERIFY_PENDING), 0);
+		proc_resume(child);
+		assert_int_equal(proc_collect(child, PROC_DEADLINE_NS), 0);
+		assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+		assert_int_equal(verify(COSHM_VERIFY_PENDING), 0);
+		assert_int_equal(coshm_segment_detach(segment), 0);
+		assert_int_equal(coshm_segment_unlink(segment_name), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reader_delayed_before_its_hazard_sees_a_whole_value),
+		cmocka_unit_test(member_stopped_before_it_gives_pages_back_is_no_damage),
 		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
 	};
 

@@ -726,6 +726,64 @@ static void view_of_one_part_has_its_data_whatever_the_size(void **state)
 	}
 }
 
+static int nothing_each(void *context, const void *key, size_t key_bytes, const void *value,
+			const struct coshm_cache_item *item)
+{
+	(void)context;
+	(void)key;
+	(void)key_bytes;
+	(void)value;
+	(void)item;
+	return 0;
+}
+
+/* A read-only attach has no open bit: its handles do not keep the memory. */
+static void read_only_handle_is_stale_once_its_memory_is_free(void **state)
+{
+	struct fixture *fixture = *state;
+	struct coshm_cache *old = make(state, "old", &small_cache), *other, *looks;
+	struct coshm_cache_config config = {.struct_size_bytes = sizeof(config)};
+	struct coshm_segment *read_only;
+	uint64_t cursor = 0, count;
+	size_t size = 0;
+	char text[32];
+
+	assert_int_equal(set(old, "k", "mine"), 0);
+	assert_int_equal(coshm_segment_attach(fixture->name, COSHM_ATTACH_READ_ONLY, &read_only),
+			 0);
+	assert_int_equal(coshm_cache_open(read_only, "old", &looks), 0);
+	assert_int_equal(coshm_object_remove(fixture->segment, "old"), 0);
+	size = sizeof(text);
+	assert_int_equal(coshm_cache_peek(looks, "k", 1, text, &size, NULL), 1);
+	assert_int_equal(coshm_cache_close(old), 0);
+	/* The same size, so the same place. */
+	other = make(state, "other", &small_cache);
+	assert_int_equal(set(other, "k", "not yours"), 0);
+	size = sizeof(text);
+	assert_int_equal(coshm_cache_peek(looks, "k", 1, text, &size, NULL), -ESTALE);
+	assert_int_equal(coshm_cache_exists(looks, "k", 1), -ESTALE);
+	assert_int_equal(coshm_cache_count(looks, &count), -ESTALE);
+	assert_int_equal(coshm_cache_config(looks, &config), -ESTALE);
+	assert_int_equal(coshm_cache_scan(looks, &cursor, 0, 0, nothing_each, NULL), -ESTALE);
+	assert_int_equal(coshm_cache_close(looks), 0);
+	assert_int_equal(coshm_segment_detach(read_only), 0);
+}
+
+static void pin_of_one_page_is_told_as_one(void **state)
+{
+	struct coshm_cache *cache = make(state, "c", &small_cache);
+	struct fixture *fixture = *state;
+	struct coshm_member_info info;
+	struct coshm_cache_view view;
+
+	assert_int_equal(set(cache, "a", "value"), 0);
+	assert_int_equal(coshm_cache_pin(cache, "a", 1, &view), 1);
+	assert_int_equal(coshm_inspect_member(fixture->segment, (uint32_t)getpid(), &info), 1);
+	assert_int_equal(info.pages_pinned, 1);
+	assert_int_equal(info.pages_read + info.pages_written, 0);
+	assert_int_equal(coshm_cache_unpin(cache, &view), 0);
+}
+
 static void view_is_not_the_forked_childs(void **state)
 {
 	struct coshm_cache *cache = make(state, "c", &small_cache);
@@ -924,6 +982,8 @@ int main(void)
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
 		TEST(nothing_comes_back_when_the_epoch_wraps),
 		TEST(mget_answers_each_request_for_itself),
+		TEST(pin_of_one_page_is_told_as_one),
+		TEST(read_only_handle_is_stale_once_its_memory_is_free),
 		TEST(pinned_bytes_stay_whatever_happens_to_the_item),
 		TEST(view_of_one_part_has_its_data_whatever_the_size),
 		TEST(view_is_not_the_forked_childs),

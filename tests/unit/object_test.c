@@ -392,6 +392,30 @@ static void verify_tells_damage(void **state)
 }
 
 /* Offsets come from shared memory: whatever they are, the pointer is inside or NULL. */
+static void verify_says_nothing_of_an_object_whose_memory_was_given_away(void **state)
+{
+	struct coshm__findings findings = {.report = NULL};
+	struct coshm__op op;
+	void *first, *second;
+
+	(void)state;
+	assert_int_equal(toy_create(segment, "a", 0, 1, &first), 0);
+	assert_int_equal(coshm__op_begin(&op, segment, COSHM__TYPE_SEGMENT), 0);
+	findings.object = coshm__view_get(op.segment, 0);
+	assert_non_null(findings.object);
+	coshm__finding(&findings, COSHM_VERIFY_DAMAGE, "a", "damaged");
+	coshm__op_end(&op);
+	assert_int_equal(findings.result.damage, 1);
+	/* Removed, but open: it is still what it was. */
+	assert_int_equal(coshm_object_remove(segment, "a"), 0);
+	coshm__finding(&findings, COSHM_VERIFY_DAMAGE, "a", "damaged");
+	assert_int_equal(findings.result.damage, 2);
+	assert_int_equal(toy_close(first), 0);
+	assert_int_equal(toy_create(segment, "b", 0, 1, &second), 0);
+	coshm__finding(&findings, COSHM_VERIFY_DAMAGE, "a", "damaged");
+	assert_int_equal(findings.result.damage, 2);
+}
+
 static void offsets_are_checked(void **state)
 {
 	struct coshm__segment *inner = toy_segment(segment);
@@ -453,6 +477,7 @@ int main(int argc, char **argv)
 		OBJECT_TEST(objects_are_shown_with_who_has_them_open),
 		OBJECT_TEST(member_info_shows_what_is_held),
 		OBJECT_TEST(verify_tells_damage),
+		OBJECT_TEST(verify_says_nothing_of_an_object_whose_memory_was_given_away),
 		OBJECT_TEST(offsets_are_checked),
 		OBJECT_TEST(full_table_of_handles_is_emfile_and_leaks_nothing),
 	};

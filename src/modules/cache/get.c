@@ -242,6 +242,11 @@ static int peek_copy(struct coshm__op *op, const void *key, size_t key_bytes, vo
 		result = coshm__cache_copy_find(cache, coshm__cache_hash(cache, key, key_bytes),
 						key, key_bytes, value_size_bytes != NULL, &copy);
 
+	if (coshm__look_is_stale(op)) {
+		if (result == 1)
+			free(copy.key);
+		return -ESTALE;
+	}
 	if (result != 1)
 		return result;
 	if (coshm__cache_item_gone(cache, copy.word1, coshm__cache_now_ms(now_ns), &expired)) {
@@ -395,6 +400,7 @@ int coshm_cache_mget(struct coshm_cache *token, struct coshm_cache_request *requ
 int coshm_cache_count(struct coshm_cache *token, uint64_t *ret_count)
 {
 	struct coshm__op op;
+	uint64_t count;
 	int error;
 
 	if (!ret_count)
@@ -402,7 +408,11 @@ int coshm_cache_count(struct coshm_cache *token, uint64_t *ret_count)
 	error = coshm__op_begin_look(&op, token, COSHM_OBJECT_CACHE);
 	if (error)
 		return error;
-	*ret_count = coshm__cache_gauge(op.handle, COSHM__STAT_CACHE_entries);
+	count = coshm__cache_gauge(op.handle, COSHM__STAT_CACHE_entries);
+	if (coshm__look_is_stale(&op))
+		error = -ESTALE;
+	else
+		*ret_count = count;
 	coshm__op_end(&op);
-	return 0;
+	return error;
 }

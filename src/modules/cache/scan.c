@@ -65,6 +65,23 @@ static int copy_kept(struct coshm__op *op, const struct coshm__cache *cache,
 	return 0;
 }
 
+/* On a read-only attach. Nobody waits for such a reader: a large value's head may move each time that it is copied. */
+static int copy_unkept(const struct coshm__cache *cache, const struct coshm__a64 *slot,
+		       int with_value, struct coshm__cache_copy *copy)
+{
+	int result = -EAGAIN;
+
+	for (int tries = 0; tries < 1000 && result == -EAGAIN; tries++)
+		result = coshm__cache_copy_slot(cache, slot, with_value, copy);
+	return result;
+}
+
+static void batch_free(struct batch *batch)
+{
+	while (batch->count > 0)
+		free(batch->copy[--batch->count].key);
+}
+
 static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, struct batch *batch)
 {
 	const struct coshm__cache *cache = op->handle->local;
@@ -79,10 +96,10 @@ static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, st
 		if (!coshm__a64_load_relaxed(slot))
 			continue;
 		result = op->thread ? copy_kept(op, cache, slot, with_value, copy)
-				    : coshm__cache_copy_slot(cache, slot, with_value, copy);
-		if (result == -ENOMEM) {
-			while (batch->count > 0)
-				free(batch->copy[--batch->count].key);
+				    : copy_unkept(cache, slot, with_value, copy);
+		/* What was there all the time must not be left out. */
+		if (result == -ENOMEM || result == -EAGAIN) {
+			batch_free(batch);
 			return result;
 		}
 		if (result != 1)
@@ -91,6 +108,10 @@ static int copy_bucket(struct coshm__op *op, uint64_t bucket, int with_value, st
 			free(copy->key);
 		else
 			batch->count++;
+	}
+	if (coshm__look_is_stale(op)) {
+		batch_free(batch);
+		return -ESTALE;
 	}
 	return 0;
 }

@@ -149,6 +149,9 @@ int coshm_cache_config(struct coshm_cache *token, struct coshm_cache_config *ret
 	if (error)
 		return error;
 	read_config(((const struct coshm__cache *)op.handle->local)->shm, &config);
+	if (coshm__look_is_stale(&op))
+		error = -ESTALE;
 	coshm__op_end(&op);
-	return coshm__write_struct(ret_config, sizeof(config), &config, sizeof(config));
+	return error ? error
+		     : coshm__write_struct(ret_config, sizeof(config), &config, sizeof(config));
 }

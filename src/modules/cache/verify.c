@@ -212,7 +212,9 @@ static struct answer page_group(struct coshm__handle *handle, uint32_t page, uin
 	if (!slot)
 		return left_behind(handle, page, "a large value without a slot");
 	found = coshm__cache_copy_slot(cache, slot, 0, &copy);
-	if (found != 1)
+	if (found < 0)
+		return fine; /* it changes all the time, or memory is short: not known */
+	if (found == 0)
 		return left_behind(handle, page, "a large value that no slot names");
 	free(copy.key);
 	return copy.leader == page

@@ -95,6 +95,8 @@ int coshm_limiter_config(struct coshm_limiter *token, struct coshm_limiter_confi
 	if (error)
 		return error;
 	error = config_show(coshm__limiter_of(&op)->shm, &config);
+	if (coshm__look_is_stale(&op))
+		error = -ESTALE;
 	coshm__op_end(&op);
 	return error ? error
 		     : coshm__write_struct(ret_config, sizeof(*ret_config), &config,

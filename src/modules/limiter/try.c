@@ -103,6 +103,8 @@ int coshm_limiter_peek(struct coshm_limiter *token, const void *key, size_t key_
 		if (coshm__a64_load_relaxed(slot.tat) == tat)
 			break;
 	}
+	if (coshm__look_is_stale(&op))
+		error = -ESTALE;
 	coshm__op_end(&op);
 	if (error)
 		return error;

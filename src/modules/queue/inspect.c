@@ -199,6 +199,8 @@ int coshm_queue_each(struct coshm_queue *queue, uint32_t state_mask, uint32_t fl
 		q = op.handle->local;
 		while (!found && index < q->capacity)
 			found = look_at(op.segment, q, index++, state_mask, &look);
+		if (coshm__look_is_stale(&op))
+			found = -ESTALE;
 		coshm__op_end(&op);
 		if (found == 0)
 			break;
@@ -236,15 +238,18 @@ int coshm_queue_depth(struct coshm_queue *queue, struct coshm_queue_depth *ret_d
 		return error;
 	q = op.handle->local;
 	count_states(op.segment, q, counts);
-	*ret_depth = (struct coshm_queue_depth){
-		.ready = counts[COSHM_TASK_READY],
-		.delayed = counts[COSHM_TASK_DELAYED],
-		.leased = counts[COSHM_TASK_LEASED],
-		.dead = counts[COSHM_TASK_DEAD],
-		.capacity = q->capacity,
-	};
+	if (coshm__look_is_stale(&op))
+		error = -ESTALE;
+	else
+		*ret_depth = (struct coshm_queue_depth){
+			.ready = counts[COSHM_TASK_READY],
+			.delayed = counts[COSHM_TASK_DELAYED],
+			.leased = counts[COSHM_TASK_LEASED],
+			.dead = counts[COSHM_TASK_DEAD],
+			.capacity = q->capacity,
+		};
 	coshm__op_end(&op);
-	return 0;
+	return error;
 }
 
 uint64_t coshm__queue_gauge(struct coshm__handle *handle, uint32_t index)
