@@ -2,7 +2,8 @@
 /*
  * Finishing what the dead left. Anyone does it, any number at once, each with a cursor of its own.
  *
- * Order     record the death (member word) - locks it held - its thread slots - each object it had open - the slot.
+ * Order     record the death (member word) - locks it held - its thread slots - each object it had open, and entries that
+ *           it was building - the slot.
  * Repair    every step is a CAS that names the dead member, or is idempotent; a reaper that dies is reaped itself, and the
  *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing: it never
  *           stores to anything that may belong to somebody else by then.
@@ -67,6 +68,25 @@ static int has_open(const struct coshm__member_shm *member, uint32_t entry_index
 	       1;
 }
 
+/*
+ * An object that it did not finish. Without the directory's lock: whoever tidies under it stores the same, and who takes
+ * the entry for a new object changes the generation first.
+ */
+static void reap_building(struct coshm__segment *segment, uint32_t entry_index, uint32_t dead_id)
+{
+	struct coshm__a64 *entry_word = &segment->entries[entry_index].word;
+	uint64_t word = coshm__a64_load_acquire(entry_word); /* [D2] */
+
+	if (coshm__entry_state_of(word) != COSHM__ENTRY_BUILDING ||
+	    coshm__entry_owner_of(word) != dead_id)
+		return;
+	/* [D1] */
+	coshm__a64_cas_acq_rel(
+		entry_word, &word,
+		coshm__entry_word(coshm__entry_generation_of(word), 0, COSHM__ENTRY_FREE));
+	COSHM__CRASH_POINT(REAP_BUILDING_FREED);
+}
+
 /* 1 done; 0 there is more of it; negative: this object cannot be reaped by this process */
 static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progress)
 {
@@ -106,6 +126,7 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 			if (state == 0)
 				continue;
 		}
+		reap_building(segment, progress->entry_index, dead_id);
 		progress->entry_index++;
 		progress->cursor = 0;
 	}

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
@@ -25,6 +26,40 @@ static int act_reap(struct crash_world *world)
 		uint64_t before = coshm__crash_reach_count(world->point);
 
 		CRASH_NEED(crash_make_a_dead_member(world) == 0);
+		CRASH_NEED(coshm_segment_reap(world->segment, NULL) == 0);
+		if (coshm__crash_reach_count(world->point) != before)
+			return 0;
+	}
+	return 1;
+}
+
+/* Leaves an object that it did not finish. */
+static int make_a_dead_creator(struct crash_world *world)
+{
+	int status;
+	pid_t pid = fork();
+
+	CRASH_NEED(pid >= 0);
+	if (pid == 0) {
+		void *token;
+
+		coshm__crash_arm(COSHM__CRASH_DIRECTORY_INITIALISED, SIGKILL, 1);
+		_exit(toy_create(world->segment, "unfinished", 0, 1, &token) != 0);
+	}
+	CRASH_NEED(waitpid(pid, &status, 0) == pid);
+	CRASH_NEED(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	return 0;
+}
+
+/* A busy peer that creates something may be faster. */
+static int act_reap_creator(struct crash_world *world)
+{
+	CRASH_NEED(coshm_segment_reap(world->segment, NULL) == 0);
+	crash_arm(world);
+	for (int tries = 0; tries < 1000; tries++) {
+		uint64_t before = coshm__crash_reach_count(world->point);
+
+		CRASH_NEED(make_a_dead_creator(world) == 0);
 		CRASH_NEED(coshm_segment_reap(world->segment, NULL) == 0);
 		if (coshm__crash_reach_count(world->point) != before)
 			return 0;
@@ -68,9 +103,8 @@ static int others(struct crash_world *world)
 	}
 
 static const struct crash_plan plans[] = {
-	PLAN(REAP_ELECTED, act_tick),
-	PLAN(REAP_LOCKS_FREED, act_reap),
-	PLAN(REAP_THREAD_FREED, act_reap),
+	PLAN(REAP_ELECTED, act_tick),	   PLAN(REAP_LOCKS_FREED, act_reap),
+	PLAN(REAP_THREAD_FREED, act_reap), PLAN(REAP_BUILDING_FREED, act_reap_creator),
 	PLAN(REAP_MEMBER_FREED, act_reap),
 };
 
