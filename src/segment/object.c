@@ -732,24 +732,36 @@ int coshm__object_close(void *token, uint32_t type)
 	return 0;
 }
 
-void coshm__objects_close_of(struct coshm__segment *segment, uintptr_t segment_token)
+/* The first handle from *index on that was opened through the segment's; its token, 0 if there is none. */
+static uintptr_t next_of(const struct coshm__segment *segment, uintptr_t segment_token,
+			 unsigned int *index, uint32_t *ret_type)
 {
-	for (unsigned int i = 0; i < COSHM__HANDLES_MAX; i++) {
-		struct coshm__handle *handle;
-		uintptr_t token = 0;
-		uint32_t type = 0;
+	while (*index < COSHM__HANDLES_MAX) {
+		struct coshm__handle *handle =
+			atomic_load_explicit(&coshm__handles[(*index)++], memory_order_relaxed);
 
-		coshm__process_lock();
-		handle = atomic_load_explicit(&coshm__handles[i], memory_order_relaxed);
 		if (handle && handle->segment == segment && handle->type != COSHM__TYPE_SEGMENT &&
 		    handle->segment_token == segment_token) {
-			token = handle->token;
-			type = handle->type;
+			*ret_type = handle->type;
+			return handle->token;
 		}
+	}
+	return 0;
+}
+
+void coshm__objects_close_of(struct coshm__segment *segment, uintptr_t segment_token)
+{
+	unsigned int index = 0;
+	uintptr_t token;
+	uint32_t type;
+
+	do {
+		coshm__process_lock();
+		token = next_of(segment, segment_token, &index, &type);
 		coshm__process_unlock();
 		if (token)
 			coshm__object_close((void *)token, type);
-	}
+	} while (token);
 }
 
 void coshm__objects_inherit(struct coshm__segment *segment)

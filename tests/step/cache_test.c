@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: MIT */
+/* Each operation of a cache, killed at every instruction, under each policy. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "modules/cache/cache.h"
+#include "support/step.h"
+
+enum { FILLERS_MAX = 400, FILLER_BYTES = 1000, LARGE_BYTES = 17500, VALUE_MAX = 40000 };
+
+enum op {
+	SET_NEW,
+	SET_OVER,
+	SET_FULL, /* needs a page: something is evicted, moved or cleaned for it */
+	SET_LARGE,
+	SET_LARGE_OVER,
+	SET_LARGE_FULL,
+	SET_INDEX_FULL, /* a neighbour in the index goes for it */
+	SET_AT_LIMIT,	/* lru: one entry goes for it */
+	SET_EXPIRED,	/* over what has expired */
+	ADD_NEW,
+	ADD_REFUSED,
+	REPLACE,
+	DELETE,
+	DELETE_LARGE,
+	INCR_NEW,
+	INCR,
+	FLUSH,
+	FLUSH_SWEEP, /* one in four million: empties the index of what is forgotten */
+	GET,
+	GET_OLDEST, /* lru: to the front */
+	GET_LARGE,
+	MGET,
+	PIN,
+	UNPIN,
+	OP_COUNT,
+};
+
+static const char *const op_names[OP_COUNT] = {
+	"set_new",	  "set_over",	    "set_full",	    "set_large",    "set_large_over",
+	"set_large_full", "set_index_full", "set_at_limit", "set_expired",  "add_new",
+	"add_refused",	  "replace",	    "delete",	    "delete_large", "incr_new",
+	"incr",		  "flush",	    "flush_sweep",  "get",	    "get_oldest",
+	"get_large",	  "mget",	    "pin",	    "unpin",
+};
+
+static const char *const policy_names[] = {"s3fifo", "lru", "none"};
+
+/* variant = policy << 8 | op */
+static uint32_t policy_of(const struct step_world *w)
+{
+	return w->row->variant >> 8;
+}
+
+static enum op op_of(const struct step_world *w)
+{
+	return (enum op)(w->row->variant & 0xff);
+}
+
+struct notes {
+	uint32_t fillers; /* keys 0 .. are there before */
+	uint32_t may_go;  /* and may be evicted by the operation */
+};
+
+/* --- values -------------------------------------------------------------------------------------------------- */
+
+enum kind { ABSENT, OLD, NEW };
+
+static unsigned char buffer[VALUE_MAX];
+
+static void fill(const char *key, enum kind kind, size_t size)
+{
+	unsigned int seed = (unsigned int)kind * 77;
+
+	for (; *key; key++)
+		seed = seed * 31 + (unsigned char)*key;
+	for (size_t i = 0; i < size; i++)
+		buffer[i] = (unsigned char)(seed + i * 7 + (i >> 8));
+}
+
+static int is_filled(const char *key, enum kind kind, size_t size)
+{
+	unsigned int seed = (unsigned int)kind * 77;
+
+	for (; *key; key++)
+		seed = seed * 31 + (unsigned char)*key;
+	for (size_t i = 0; i < size; i++)
+		if (buffer[i] != (unsigned char)(seed + i * 7 + (i >> 8)))
+			return 0;
+	return 1;
+}
+
+static size_t size_of(const struct step_world *w, enum kind kind)
+{
+	switch (op_of(w)) {
+	case SET_LARGE:
+	case SET_LARGE_FULL:
+	case DELETE_LARGE:
+	case GET_LARGE:
+		return LARGE_BYTES;
+	case SET_LARGE_OVER:
+		return kind == NEW ? LARGE_BYTES : LARGE_BYTES - 600;
+	case SET_FULL:
+		return FILLER_BYTES;
+	default:
+		return kind == NEW ? 300 : 200;
+	}
+}
+
+static int is_number(const struct step_world *w)
+{
+	return op_of(w) == INCR || op_of(w) == INCR_NEW;
+}
+
+/* *ret_kind: what "k" is now. Anything but one whole value of two is wrong. */
+static int look_at_k(struct step_world *w, enum kind *ret_kind)
+{
+	size_t size = sizeof(buffer);
+	int found = coshm_cache_peek(w->cache, "k", 1, buffer, &size, NULL);
+
+	STEP_NEED(found == 0 || found == 1);
+	*ret_kind = ABSENT;
+	if (!found)
+		return 0;
+	if (is_number(w)) {
+		STEP_NEED(size == 2 && buffer[0] == '4' && (buffer[1] == '1' || buffer[1] == '2'));
+		*ret_kind = buffer[1] == '1' ? OLD : NEW;
+		return 0;
+	}
+	*ret_kind = size == size_of(w, NEW) && is_filled("k", NEW, size) ? NEW : OLD;
+	STEP_NEED(*ret_kind == NEW || (size == size_of(w, OLD) && is_filled("k", OLD, size)));
+	return 0;
+}
+
+/* What lies among the items of a full cache. */
+enum filler { PLAIN, A_NUMBER, EXPIRES, A_LARGE };
+
+static enum filler filler_of(const struct step_world *w, uint32_t i)
+{
+	if (op_of(w) != SET_FULL && op_of(w) != SET_LARGE_FULL)
+		return PLAIN;
+	if (i % 7 == 3)
+		return A_NUMBER;
+	if (policy_of(w) == COSHM_CACHE_NONE)
+		return PLAIN;
+	return i % 11 == 5 ? EXPIRES : i % 40 == 9 ? A_LARGE : PLAIN;
+}
+
+static void filler_name(char name[16], uint32_t i)
+{
+	snprintf(name, 16, "f%u", i);
+}
+
+static int set_filler(struct step_world *w, uint32_t i, size_t size)
+{
+	enum filler filler = filler_of(w, i);
+	int64_t number = 0;
+	char name[16];
+
+	filler_name(name, i);
+	if (filler == A_NUMBER) {
+		int error = coshm_cache_incr(w->cache, name, strlen(name), 0, 1000 + i, 0, &number);
+
+		return error ? error : number == 1000 + i ? 0 : -EDOM;
+	}
+	if (filler == A_LARGE)
+		size = LARGE_BYTES;
+	fill(name, OLD, size);
+	return coshm_cache_set(w->cache, name, strlen(name), buffer, size,
+			       filler == EXPIRES ? 1000000 : 0);
+}
+
+static int filler_is_whole(const struct step_world *w, uint32_t i, size_t size)
+{
+	char name[16], text[24];
+
+	if (filler_of(w, i) == A_NUMBER)
+		return (int)size == snprintf(text, sizeof(text), "%u", 1000 + i) &&
+		       memcmp(buffer, text, size) == 0;
+	filler_name(name, i);
+	return is_filled(name, OLD, size);
+}
+
+/* *ret_there: how many of them. None may be torn. */
+static int look_at_fillers(struct step_world *w, uint32_t *ret_there)
+{
+	const struct notes *notes = w->notes;
+
+	*ret_there = 0;
+	for (uint32_t i = 0; i < notes->fillers; i++) {
+		size_t size = sizeof(buffer);
+		char name[16];
+		int found;
+
+		filler_name(name, i);
+		found = coshm_cache_peek(w->cache, name, strlen(name), buffer, &size, NULL);
+		STEP_NEED(found == 0 || (found == 1 && filler_is_whole(w, i, size)));
+		*ret_there += (uint32_t)found;
+	}
+	return 0;
+}
+
+/* --- before -------------------------------------------------------------------------------------------------- */
+
+static int had_k(enum op op)
+{
+	return op != SET_NEW && op != SET_LARGE && op != SET_LARGE_FULL && op != SET_INDEX_FULL &&
+	       op != SET_AT_LIMIT && op != ADD_NEW && op != INCR_NEW && op != SET_EXPIRED;
+}
+
+/* Bytes left in the open page that items of the class go to. */
+static uint64_t room_left(struct step_world *w, uint32_t item_class)
+{
+	struct coshm__cache *cache;
+	struct coshm__op op;
+	uint64_t open;
+
+	if (coshm__op_begin(&op, w->cache, COSHM_OBJECT_CACHE))
+		return 0;
+	cache = op.handle->local;
+	open = coshm__a64_load_relaxed(&cache->lanes[0].open[item_class]);
+	coshm__op_end(&op);
+	return open ? cache->page_bytes - (open & 0xffffffffff) : 0;
+}
+
+static uint64_t evictions(struct step_world *w)
+{
+	uint64_t evicted = 0, cleaned = 0;
+
+	if (coshm_stats_value(w->segment, "c", "pages_evicted", &evicted) ||
+	    coshm_stats_value(w->segment, "c", "pages_cleaned", &cleaned))
+		return UINT64_MAX;
+	return evicted + cleaned;
+}
+
+/* Until each page taken costs another one, and the next item of "k"'s class takes one. */
+static int fill_up(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	uint32_t item_class = policy_of(w) == COSHM_CACHE_S3FIFO && !had_k(op_of(w)) ? 0 : 1;
+	uint32_t keys = policy_of(w) == COSHM_CACHE_NONE ? 20 : FILLERS_MAX;
+	uint32_t i = 0;
+
+	/* s3fifo: the replaced item keeps its class, which is SMALL for one that was never read */
+	if (policy_of(w) == COSHM_CACHE_S3FIFO)
+		item_class = 0;
+	for (; i < 4000 && (evictions(w) < 3 || room_left(w, item_class) > FILLER_BYTES); i++) {
+		size_t size = sizeof(buffer);
+
+		STEP_NEED(set_filler(w, i % keys, FILLER_BYTES) == 0);
+		/* Some are in use, and so moved when their page goes. */
+		if (i % 3 == 0) {
+			char name[16];
+
+			filler_name(name, i % keys);
+			STEP_NEED(coshm_cache_get(w->cache, name, strlen(name), buffer, &size,
+						  NULL) >= 0);
+		}
+		if (had_k(op_of(w)) && i % 5 == 0) {
+			fill("k", OLD, size_of(w, OLD));
+			STEP_NEED(coshm_cache_set(w->cache, "k", 1, buffer, size_of(w, OLD), 0) ==
+				  0);
+		}
+	}
+	STEP_NEED(i < 4000);
+	notes->fillers = i < keys ? i : keys;
+	notes->may_go = policy_of(w) != COSHM_CACHE_NONE;
+	return 0;
+}
+
+/* More keys than the index has slots. */
+static int fill_index(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	uint64_t evicted = 0;
+
+	for (; notes->fillers < FILLERS_MAX; notes->fillers++)
+		STEP_NEED(set_filler(w, notes->fillers, 20) == 0);
+	STEP_NEED(
+		coshm_stats_value(w->segment, "c",
+				  policy_of(w) == COSHM_CACHE_LRU ? "evicted_lru" : "evicted_index",
+				  &evicted) == 0);
+	STEP_NEED(evicted > 100);
+	notes->may_go = 1;
+	return 0;
+}
+
+/* The next flush is one that sweeps, and there is something for it to sweep. */
+static int age_epoch(struct step_world *w)
+{
+	struct coshm__cache *cache;
+	struct coshm__op op;
+
+	STEP_NEED(coshm__op_begin(&op, w->cache, COSHM_OBJECT_CACHE) == 0);
+	cache = op.handle->local;
+	coshm__a64_store_relaxed(&cache->shm->epoch, (UINT64_C(1) << 22) - 1);
+	coshm__op_end(&op);
+	for (uint32_t i = 0; i < 4; i++)
+		STEP_NEED(set_filler(w, 300 + i, 50) == 0);
+	STEP_NEED(coshm_cache_flush(w->cache) == 0);
+	return 0;
+}
+
+static int prepare_k(struct step_world *w)
+{
+	enum op op = op_of(w);
+	int64_t value;
+
+	if (op == SET_EXPIRED) {
+		fill("k", OLD, size_of(w, OLD));
+		STEP_NEED(coshm_cache_set(w->cache, "k", 1, buffer, size_of(w, OLD), 1000000) == 0);
+		while (coshm_cache_exists(w->cache, "k", 1) == 1)
+			;
+		return 0;
+	}
+	if (op == INCR) {
+		STEP_NEED(coshm_cache_incr(w->cache, "k", 1, 40, 1, 0, &value) == 0);
+		return 0;
+	}
+	if (!had_k(op))
+		return 0;
+	fill("k", OLD, size_of(w, OLD));
+	STEP_NEED(coshm_cache_set(w->cache, "k", 1, buffer, size_of(w, OLD), 0) == 0);
+	return 0;
+}
+
+static int prepare(struct step_world *w)
+{
+	struct coshm_cache_config config = {.size_bytes = 256 << 10,
+					    .policy = policy_of(w),
+					    .lanes = 1,
+					    .average_item_bytes = 1000};
+	struct notes *notes = w->notes;
+	enum op op = op_of(w);
+
+	if (op == SET_AT_LIMIT || op == GET_OLDEST)
+		config.max_entries = 8;
+	if (op == SET_INDEX_FULL)
+		config.average_item_bytes = 1 << 20;
+	if (step_make(w, 0))
+		return -1;
+	STEP_NEED(coshm_cache_create(w->segment, "c", &config, 0, &w->cache) == 0);
+	if (op == FLUSH_SWEEP && age_epoch(w))
+		return -1;
+	if (prepare_k(w))
+		return -1;
+	if (op == SET_FULL || op == SET_LARGE_FULL)
+		return fill_up(w);
+	if (op == SET_INDEX_FULL)
+		return fill_index(w);
+	notes->fillers = op == SET_AT_LIMIT ? 8 : 7;
+	notes->may_go = op == SET_AT_LIMIT;
+	for (uint32_t i = 0; i < notes->fillers; i++)
+		STEP_NEED(set_filler(w, i, 50 + i) == 0);
+	return 0;
+}
+
+/* --- the operation ------------------------------------------------------------------------------------------- */
+
+static struct coshm_cache_view view;
+
+static int ready(struct step_world *w)
+{
+	if (op_of(w) == UNPIN)
+		STEP_NEED(coshm_cache_pin(w->cache, "k", 1, &view) == 1);
+	fill("k", NEW, size_of(w, NEW));
+	return 0;
+}
+
+static int act(struct step_world *w)
+{
+	static unsigned char out[VALUE_MAX];
+	size_t size = size_of(w, NEW), out_size = sizeof(out);
+	struct coshm_cache_request requests[] = {
+		{"k", 1, out, 1000, 0, 0, 0},
+		{"none", 4, NULL, 0, 0, 0, 0},
+		{"f0", 2, out + 1000, 1000, 0, 0, 0},
+	};
+	int64_t number = 0;
+
+	switch (op_of(w)) {
+	case ADD_NEW:
+		STEP_NEED(coshm_cache_add(w->cache, "k", 1, buffer, size, 0) == 1);
+		break;
+	case ADD_REFUSED:
+		STEP_NEED(coshm_cache_add(w->cache, "k", 1, buffer, size, 0) == 0);
+		break;
+	case REPLACE:
+		STEP_NEED(coshm_cache_replace(w->cache, "k", 1, buffer, size, 0) == 1);
+		break;
+	case DELETE:
+	case DELETE_LARGE:
+		STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
+		break;
+	case INCR_NEW:
+	case INCR:
+		STEP_NEED(coshm_cache_incr(w->cache, "k", 1, 1, 41, 0, &number) == 0);
+		STEP_NEED(number == 42);
+		break;
+	case FLUSH:
+	case FLUSH_SWEEP:
+		STEP_NEED(coshm_cache_flush(w->cache) == 0);
+		break;
+	case GET:
+	case GET_OLDEST:
+	case GET_LARGE:
+		STEP_NEED(coshm_cache_get(w->cache, "k", 1, out, &out_size, NULL) == 1);
+		break;
+	case MGET:
+		STEP_NEED(coshm_cache_mget(w->cache, requests, 3) == 2);
+		break;
+	case PIN:
+		STEP_NEED(coshm_cache_pin(w->cache, "k", 1, &view) == 1);
+		break;
+	case UNPIN:
+		STEP_NEED(coshm_cache_unpin(w->cache, &view) == 0);
+		break;
+	default:
+		STEP_NEED(coshm_cache_set(w->cache, "k", 1, buffer, size, 0) == 0);
+		break;
+	}
+	return 0;
+}
+
+/* --- what others see ----------------------------------------------------------------------------------------- */
+
+static int outcome_of(struct step_world *w, enum kind k, uint32_t there)
+{
+	const struct notes *notes = w->notes;
+	enum kind before = had_k(op_of(w)) ? OLD : ABSENT;
+
+	switch (op_of(w)) {
+	case DELETE:
+	case DELETE_LARGE:
+		STEP_NEED(k != NEW && there == notes->fillers);
+		return k == OLD ? STEP_BEFORE : STEP_AFTER;
+	case FLUSH:
+	case FLUSH_SWEEP:
+		STEP_NEED(k != NEW && there == (k == OLD ? notes->fillers : 0));
+		return k == OLD ? STEP_BEFORE : STEP_AFTER;
+	case GET:
+	case GET_LARGE:
+	case GET_OLDEST:
+	case MGET:
+	case ADD_REFUSED:
+	case PIN:
+	case UNPIN:
+		STEP_NEED(k == OLD && there == notes->fillers);
+		return STEP_EITHER;
+	case SET_AT_LIMIT:
+		STEP_NEED(there >= notes->fillers - 1);
+		break;
+	default:
+		STEP_NEED(notes->may_go || there == notes->fillers);
+		break;
+	}
+	/* What it replaces may go first, where something has to. */
+	STEP_NEED(k == NEW || k == before || (notes->may_go && k == ABSENT));
+	return k == NEW ? STEP_AFTER : STEP_BEFORE;
+}
+
+static int read_raw(struct step_world *w)
+{
+	uint32_t there;
+	enum kind k;
+
+	if (look_at_k(w, &k) || look_at_fillers(w, &there))
+		return -1;
+	return outcome_of(w, k, there);
+}
+
+/* One for the actor, one for a second dead. */
+static int check_count(struct step_world *w, enum kind k, uint32_t there)
+{
+	uint64_t count = 0, actual = there + (k != ABSENT);
+
+	for (int i = 0; i < 12; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "p%d", i);
+		actual += coshm_cache_exists(w->cache, name, strlen(name)) == 1;
+	}
+	STEP_NEED(coshm_cache_count(w->cache, &count) == 0);
+	/* Expired ones count until they are reclaimed. */
+	STEP_NEED(count + 2 >= actual);
+	STEP_NEED(op_of(w) == SET_FULL || op_of(w) == SET_LARGE_FULL ||
+		  count <= actual + 2 + (op_of(w) == SET_EXPIRED));
+	return 0;
+}
+
+/* Exact LRU: the one that goes next tells whether "k" was read. */
+static int check_order(struct step_world *w)
+{
+	int k, first;
+
+	STEP_NEED(coshm_cache_set(w->cache, "x", 1, "x", 1, 0) == 0);
+	k = coshm_cache_exists(w->cache, "k", 1);
+	first = coshm_cache_exists(w->cache, "f0", 2);
+	STEP_NEED(k + first == 1);
+	for (uint32_t i = 1; i < 7; i++) {
+		char name[16];
+
+		filler_name(name, i);
+		STEP_NEED(coshm_cache_exists(w->cache, name, strlen(name)) == 1);
+	}
+	return k ? STEP_AFTER : STEP_BEFORE;
+}
+
+static int check(struct step_world *w)
+{
+	uint32_t there;
+	enum kind k;
+	int outcome;
+
+	if (look_at_k(w, &k) || look_at_fillers(w, &there))
+		return -1;
+	outcome = outcome_of(w, k, there);
+	if (outcome < 0 || check_count(w, k, there))
+		return -1;
+	return op_of(w) == GET_OLDEST ? check_order(w) : outcome;
+}
+
+/* Inserts under each of the eight stripes, and everything that takes a lane or the list. */
+static int pass(struct step_world *w)
+{
+	int64_t number;
+	int error;
+
+	for (int i = 0; i < 12; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "p%d", i);
+		STEP_NEED(coshm_cache_set(w->cache, name, strlen(name), name, 16, 0) == 0);
+	}
+	STEP_NEED(coshm_cache_delete(w->cache, "p3", 2) >= 0);
+	error = coshm_cache_incr(w->cache, "p4n", 3, 1, 0, 0, &number);
+	STEP_NEED(error == 0 || (error == -ENOSPC && op_of(w) == SET_INDEX_FULL));
+	STEP_NEED(coshm_cache_delete(w->cache, "p4n", 3) >= 0);
+	return 0;
+}
+
+static int store_and_see(struct step_world *w, const char *key, size_t size)
+{
+	size_t got = sizeof(buffer);
+
+	fill(key, NEW, size);
+	STEP_NEED(coshm_cache_set(w->cache, key, strlen(key), buffer, size, 0) == 0);
+	memset(buffer, 0, size);
+	STEP_NEED(coshm_cache_get(w->cache, key, strlen(key), buffer, &got, NULL) == 1);
+	STEP_NEED(got == size && is_filled(key, NEW, size));
+	return 0;
+}
+
+static int use(struct step_world *w)
+{
+	int64_t number = 0;
+	int error;
+
+	if (store_and_see(w, "k", 300) || store_and_see(w, "k", 300))
+		return -1;
+	STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
+	STEP_NEED(coshm_cache_add(w->cache, "k", 1, "v", 1, 0) == 1);
+	STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
+	error = coshm_cache_incr(w->cache, "k", 1, 1, 1, 0, &number);
+	STEP_NEED((error == 0 && number == 2) || (error == -ENOSPC && op_of(w) == SET_INDEX_FULL));
+	STEP_NEED(coshm_cache_flush(w->cache) == 0);
+	/* An eighth of the cache fits whatever happened, P5; two of them need what the dead may have kept. */
+	if (store_and_see(w, "large", 30000) || store_and_see(w, "huge", 30000))
+		return -1;
+	if (w->round % 4)
+		return 0;
+	/* Every page once round. */
+	for (int i = 0; i < 260; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "u%d", i);
+		fill(name, NEW, FILLER_BYTES);
+		error = coshm_cache_set(w->cache, name, strlen(name), buffer, FILLER_BYTES, 0);
+		STEP_NEED(error == 0 ||
+			  (error == -ENOSPC && policy_of(w) == COSHM_CACHE_NONE && i > 60));
+	}
+	return 0;
+}
+
+/* --- rows ---------------------------------------------------------------------------------------------------- */
+
+/* Who came by would push out what the row is about. */
+static int is_exact(enum op op)
+{
+	return op == SET_AT_LIMIT || op == GET_OLDEST || op == SET_INDEX_FULL;
+}
+
+/* Much the same under each policy, or very long. */
+static int is_left_out(enum op op, uint32_t policy)
+{
+	if (op == SET_LARGE_FULL)
+		return 1;
+	return policy == COSHM_CACHE_NONE && op != SET_NEW && op != SET_OVER && op != SET_FULL &&
+	       op != SET_LARGE_OVER && op != DELETE && op != INCR && op != FLUSH;
+}
+
+static int is_for(enum op op, uint32_t policy)
+{
+	if (op == SET_AT_LIMIT || op == GET_OLDEST)
+		return policy == COSHM_CACHE_LRU;
+	return !((op == SET_LARGE_FULL || op == SET_INDEX_FULL) && policy == COSHM_CACHE_NONE);
+}
+
+int main(void)
+{
+	static struct step_row rows[3 * OP_COUNT];
+	static char names[3 * OP_COUNT][64];
+	size_t count = 0;
+
+	for (uint32_t policy = 0; policy < 3; policy++)
+		for (uint32_t op = 0; op < OP_COUNT; op++) {
+			int again = op != INCR && op != INCR_NEW && !is_exact((enum op)op);
+			int control = op == SET_OVER || op == GET_OLDEST;
+			int never = op == GET || op == GET_LARGE || op == MGET ||
+				    op == ADD_REFUSED || op == PIN || op == UNPIN;
+
+			if (!is_for((enum op)op, policy))
+				continue;
+			snprintf(names[count], sizeof(names[count]), "cache_%s_%s", op_names[op],
+				 policy_names[policy]);
+			rows[count] = (struct step_row){
+				.name = names[count],
+				.objects = STEP_CACHE,
+				.flags = (never ? STEP_UNSEEN : 0u) |
+					 (control ? STEP_CONTROL : 0u) | (again ? STEP_AGAIN : 0u) |
+					 (is_left_out((enum op)op, policy) ? STEP_DEEP_ONLY : 0u),
+				.variant = policy << 8 | op,
+				.prepare = prepare,
+				.ready = ready,
+				.act = act,
+				.read = read_raw,
+				.pass = is_exact((enum op)op) ? NULL : pass,
+				.check = check,
+				.use = use};
+			count++;
+		}
+	return step_run("step: cache", rows, count);
+}

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT */
+/* Each operation of a queue, killed at every instruction. No task is lost, and none comes twice but those of the dead. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "support/procs.h"
+#include "support/step.h"
+
+enum { CAPACITY = 16, BLOCKS = 6, INLINE = 100, IN_BLOCKS = 192 + 2 * 1024 + 77 };
+
+#define HOUR_NS	  UINT64_C(3600000000000)
+#define SECOND_NS UINT64_C(1000000000)
+
+enum op {
+	ENQUEUE,
+	ENQUEUE_BLOCKS,
+	ENQUEUE_DELAYED,
+	ENQUEUE_ASLEEP,	   /* somebody sleeps, and is woken */
+	ENQUEUE_FULL,	   /* no record */
+	ENQUEUE_NO_BLOCKS, /* a record, but no block */
+	RESERVE,
+	RESERVE_LAST, /* its only attempt */
+	RESERVE_DUE,  /* it was delayed */
+	RESERVE_NONE, /* waits a little for nothing */
+	ACK,
+	ACK_BLOCKS,
+	NACK,
+	NACK_LAST,
+	BURY,
+	RELEASE,
+	REDRIVE,
+	REDRIVE_ALL,
+	DROP,
+	DROP_BLOCKS,
+	OP_COUNT,
+};
+
+static const char *const names[OP_COUNT] = {
+	"queue_enqueue",
+	"queue_enqueue_blocks",
+	"queue_enqueue_delayed",
+	"queue_enqueue_asleep",
+	"queue_enqueue_full",
+	"queue_enqueue_no_blocks",
+	"queue_reserve",
+	"queue_reserve_last",
+	"queue_reserve_due",
+	"queue_reserve_none",
+	"queue_ack",
+	"queue_ack_blocks",
+	"queue_nack",
+	"queue_nack_last",
+	"queue_bury",
+	"queue_release",
+	"queue_redrive",
+	"queue_redrive_all",
+	"queue_drop",
+	"queue_drop_blocks",
+};
+
+static enum op op_of(const struct step_world *w)
+{
+	return (enum op)w->row->variant;
+}
+
+struct notes {
+	uint64_t id; /* of "k" */
+};
+
+/* --- payloads: the first byte is the task's name ------------------------------------------------------------ */
+
+static unsigned char payload[IN_BLOCKS];
+
+static size_t size_of(enum op op, char name)
+{
+	int in_blocks = op == ENQUEUE_BLOCKS || op == ENQUEUE_NO_BLOCKS || op == ACK_BLOCKS ||
+			op == DROP_BLOCKS;
+
+	return name == 'B' || (name == 'k' && in_blocks) ? IN_BLOCKS : INLINE;
+}
+
+static void fill(char name, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		payload[i] = (unsigned char)(name + i * 5 + (i >> 8));
+}
+
+static int is_whole(const unsigned char *bytes, size_t size, enum op op)
+{
+	if (size != size_of(op, (char)bytes[0]))
+		return 0;
+	for (size_t i = 0; i < size; i++)
+		if (bytes[i] != (unsigned char)(bytes[0] + i * 5 + (i >> 8)))
+			return 0;
+	return 1;
+}
+
+static int enqueue(struct step_world *w, char name, uint64_t delay_ns, uint32_t max_attempts,
+		   uint64_t *ret_id)
+{
+	struct coshm_enqueue_options options = {.delay_ns = delay_ns, .max_attempts = max_attempts};
+	size_t size = size_of(op_of(w), name);
+
+	fill(name, size);
+	return coshm_queue_enqueue(w->queue, payload, size, &options, ret_id);
+}
+
+/* --- before: "k", "a" and "b" wait, "c" is delayed, "d" is a dead letter -------------------------------------- */
+
+/* Nothing is ready but what the row is about. */
+static int is_quiet(enum op op)
+{
+	return op == RESERVE_NONE || op == ENQUEUE_ASLEEP;
+}
+
+static int has_k(enum op op)
+{
+	return op >= RESERVE && op != RESERVE_NONE;
+}
+
+static struct coshm_task leased;
+
+static int bury_next(struct step_world *w, char name)
+{
+	struct coshm_task task;
+
+	STEP_NEED(enqueue(w, name, 0, 0, NULL) == 0);
+	STEP_NEED(coshm_queue_reserve(w->queue, 0, &task) == 1);
+	STEP_NEED(coshm_queue_bury(w->queue, &task, "hopeless") == 0);
+	if (name == 'k')
+		((struct notes *)w->notes)->id = task.id;
+	return 0;
+}
+
+static int prepare(struct step_world *w)
+{
+	struct coshm_queue_config config = {.capacity = CAPACITY,
+					    .payload_max_bytes = 4096,
+					    .payload_pool_bytes = BLOCKS * 1024,
+					    .backoff_base_ns = 1000,
+					    .backoff_kind = COSHM_BACKOFF_FIXED,
+					    .max_attempts = 3};
+	enum op op = op_of(w);
+	int error;
+
+	if (step_make(w, 0))
+		return -1;
+	STEP_NEED(coshm_queue_create(w->segment, "q", &config, 0, &w->queue) == 0);
+	if (bury_next(w, 'd'))
+		return -1;
+	if ((op >= REDRIVE) && bury_next(w, 'k'))
+		return -1;
+	if (has_k(op) && op < REDRIVE)
+		/* At most two attempts: one that counts twice is a dead letter. */
+		STEP_NEED(enqueue(w, 'k', op == RESERVE_DUE ? 1 : 0,
+				  op == RESERVE_LAST || op == NACK_LAST ? 1 : 2, NULL) == 0);
+	if (!is_quiet(op))
+		STEP_NEED(enqueue(w, 'a', 0, 0, NULL) == 0 && enqueue(w, 'b', 0, 0, NULL) == 0);
+	STEP_NEED(enqueue(w, 'c', HOUR_NS, 0, NULL) == 0);
+	if (op == ENQUEUE_NO_BLOCKS)
+		STEP_NEED(enqueue(w, 'B', 0, 0, NULL) == 0 && enqueue(w, 'B', 0, 0, NULL) == 0);
+	while (op == ENQUEUE_FULL) {
+		error = enqueue(w, 'e', 0, 0, NULL);
+		STEP_NEED(error == 0 || error == -EAGAIN);
+		if (error)
+			break;
+	}
+	/* Leaves the mark that somebody sleeps. */
+	if (op == ENQUEUE_ASLEEP)
+		STEP_NEED(coshm_queue_reserve(w->queue, 1000000, &leased) == 0);
+	/* The clock by which the operation sees what is due is some milliseconds late. */
+	if (op == RESERVE_DUE)
+		test_sleep_ns(20000000);
+	return 0;
+}
+
+/* --- the operation ------------------------------------------------------------------------------------------- */
+
+static int ready(struct step_world *w)
+{
+	if (op_of(w) >= ACK && op_of(w) <= RELEASE)
+		STEP_NEED(coshm_queue_reserve(w->queue, 0, &leased) == 1);
+	fill('k', sizeof(payload));
+	return 0;
+}
+
+static int act(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	struct coshm_enqueue_options later = {.delay_ns = HOUR_NS};
+	size_t size = size_of(op_of(w), 'k');
+	uint64_t count = 0;
+
+	switch (op_of(w)) {
+	case ENQUEUE:
+	case ENQUEUE_BLOCKS:
+	case ENQUEUE_ASLEEP:
+		STEP_NEED(coshm_queue_enqueue(w->queue, payload, size, NULL, NULL) == 0);
+		break;
+	case ENQUEUE_DELAYED:
+		STEP_NEED(coshm_queue_enqueue(w->queue, payload, size, &later, NULL) == 0);
+		break;
+	case ENQUEUE_FULL:
+	case ENQUEUE_NO_BLOCKS:
+		STEP_NEED(coshm_queue_enqueue(w->queue, payload, size, NULL, NULL) == -EAGAIN);
+		break;
+	case RESERVE_NONE:
+		STEP_NEED(coshm_queue_reserve(w->queue, 1000000, &leased) == 0);
+		break;
+	case ACK:
+	case ACK_BLOCKS:
+		STEP_NEED(coshm_queue_ack(w->queue, &leased) == 0);
+		break;
+	case NACK:
+	case NACK_LAST:
+		STEP_NEED(coshm_queue_nack(w->queue, &leased, "failed", COSHM_FOREVER) == 0);
+		break;
+	case BURY:
+		STEP_NEED(coshm_queue_bury(w->queue, &leased, "failed") == 0);
+		break;
+	case RELEASE:
+		STEP_NEED(coshm_queue_release(w->queue, &leased) == 0);
+		break;
+	case REDRIVE:
+		STEP_NEED(coshm_queue_redrive(w->queue, notes->id, &count) == 0 && count == 1);
+		break;
+	case REDRIVE_ALL:
+		STEP_NEED(coshm_queue_redrive(w->queue, 0, &count) == 0 && count == 2);
+		break;
+	case DROP:
+	case DROP_BLOCKS:
+		STEP_NEED(coshm_queue_drop(w->queue, notes->id, &count) == 0 && count == 1);
+		break;
+	default:
+		STEP_NEED(coshm_queue_reserve(w->queue, 0, &leased) == 1);
+		break;
+	}
+	return 0;
+}
+
+/* --- what others see ----------------------------------------------------------------------------------------- */
+
+struct sight {
+	enum op op;
+	uint32_t seen[128]; /* per name */
+	struct coshm_task_info k, d;
+	int wrong;
+};
+
+static int see(void *context, const struct coshm_task_info *info, const void *bytes)
+{
+	struct sight *sight = context;
+	const unsigned char *name = bytes;
+	static const struct {
+		char name;
+		uint32_t state;
+	} still[] = {{'a', COSHM_TASK_READY},
+		     {'b', COSHM_TASK_READY},
+		     {'c', COSHM_TASK_DELAYED},
+		     {'B', COSHM_TASK_READY},
+		     {'e', COSHM_TASK_READY}};
+
+	if (info->state == COSHM_TASK_OTHER)
+		return 0;
+	if (!bytes || *name >= 128 || !is_whole(name, info->payload_size_bytes, sight->op)) {
+		sight->wrong = 1;
+		return 0;
+	}
+	sight->seen[*name]++;
+	for (size_t i = 0; i < sizeof(still) / sizeof(still[0]); i++)
+		if (still[i].name == (char)*name &&
+		    (info->state != still[i].state || info->attempts != 0))
+			sight->wrong = 1;
+	if (*name == 'k')
+		sight->k = *info;
+	if (*name == 'd')
+		sight->d = *info;
+	return 0;
+}
+
+/* All but "k" is as it was. */
+static int look(struct step_world *w, struct sight *sight)
+{
+	enum op op = op_of(w);
+
+	*sight = (struct sight){.op = op};
+	STEP_NEED(coshm_queue_each(w->queue, 0, COSHM_QUEUE_EACH_PAYLOAD, see, sight) == 0);
+	STEP_NEED(!sight->wrong);
+	STEP_NEED(sight->seen['c'] == 1 && sight->seen['d'] == 1 && sight->seen['k'] <= 1);
+	if (!is_quiet(op))
+		STEP_NEED(sight->seen['a'] == 1 && sight->seen['b'] == 1);
+	STEP_NEED(sight->seen['B'] == (op == ENQUEUE_NO_BLOCKS ? 2 : 0));
+	STEP_NEED(op != ENQUEUE_FULL || sight->seen['e'] == CAPACITY - 4);
+	if (op != REDRIVE_ALL)
+		STEP_NEED(sight->d.state == COSHM_TASK_DEAD && sight->d.attempt_record_count == 1 &&
+			  !strcmp(sight->d.attempt_records[0].error, "hopeless"));
+	return 0;
+}
+
+/* The last failure on record: CRASHED, FAILED with its text, or none (0). */
+static int last_outcome(const struct coshm_task_info *k, uint32_t *ret_outcome)
+{
+	const struct coshm_task_attempt *last = &k->attempt_records[k->attempt_record_count - 1];
+
+	*ret_outcome = 0;
+	if (k->attempt_record_count == 0)
+		return 0;
+	*ret_outcome = last->outcome;
+	STEP_NEED(last->outcome != COSHM_ATTEMPT_FAILED || !strcmp(last->error, "failed") ||
+		  !strcmp(last->error, "hopeless"));
+	return 0;
+}
+
+/* Nothing is leased any more: after a reap. */
+static int outcome_of_lease(struct step_world *w, const struct coshm_task_info *k)
+{
+	enum op op = op_of(w);
+	uint32_t outcome, last = op == RESERVE_LAST || op == NACK_LAST;
+
+	if (last_outcome(k, &outcome))
+		return -1;
+	STEP_NEED(k->state != COSHM_TASK_LEASED);
+	switch (op) {
+	case RELEASE:
+		if (k->state == COSHM_TASK_READY) {
+			STEP_NEED(k->attempts == 0 && k->attempt_record_count == 0);
+			return STEP_AFTER;
+		}
+		break;
+	case RESERVE:
+	case RESERVE_LAST:
+	case RESERVE_DUE:
+		if (k->attempts == 0) {
+			STEP_NEED(k->state ==
+				  (op == RESERVE_DUE ? COSHM_TASK_DELAYED : COSHM_TASK_READY));
+			STEP_NEED(k->attempt_record_count == 0);
+			return STEP_BEFORE;
+		}
+		STEP_NEED(outcome == COSHM_ATTEMPT_CRASHED);
+		break;
+	default:
+		break;
+	}
+	STEP_NEED(k->attempts == 1 && k->attempt_record_count == 1);
+	if (op == BURY && k->state == COSHM_TASK_DEAD) {
+		STEP_NEED(outcome == COSHM_ATTEMPT_FAILED);
+		return STEP_AFTER;
+	}
+	STEP_NEED(k->state == (last ? COSHM_TASK_DEAD : COSHM_TASK_DELAYED));
+	if (op == ACK || op == ACK_BLOCKS || op == RELEASE)
+		STEP_NEED(outcome == COSHM_ATTEMPT_CRASHED);
+	if (op == NACK || op == NACK_LAST)
+		return outcome == COSHM_ATTEMPT_FAILED ? STEP_AFTER : STEP_BEFORE;
+	return op >= RESERVE && op <= RESERVE_DUE ? STEP_AFTER : STEP_BEFORE;
+}
+
+static int outcome_of(struct step_world *w, const struct sight *sight)
+{
+	const struct coshm_task_info *k = &sight->k;
+
+	switch (op_of(w)) {
+	case ENQUEUE:
+	case ENQUEUE_BLOCKS:
+	case ENQUEUE_DELAYED:
+		if (!sight->seen['k'])
+			return STEP_BEFORE;
+		STEP_NEED(k->attempts == 0 && k->max_attempts == 3);
+		STEP_NEED(k->state ==
+			  (op_of(w) == ENQUEUE_DELAYED ? COSHM_TASK_DELAYED : COSHM_TASK_READY));
+		return STEP_AFTER;
+	case ENQUEUE_ASLEEP:
+		if (!sight->seen['k'])
+			return STEP_BEFORE;
+		/* The one who was woken may have died as well; another one may have released it. */
+		STEP_NEED(k->state == COSHM_TASK_READY ||
+			  (k->state == COSHM_TASK_DELAYED && k->attempts));
+		STEP_NEED(k->attempts <= 1 && k->attempt_record_count == k->attempts);
+		STEP_NEED(k->attempts == 0 ||
+			  k->attempt_records[0].outcome == COSHM_ATTEMPT_CRASHED);
+		return STEP_AFTER;
+	case ENQUEUE_FULL:
+	case ENQUEUE_NO_BLOCKS:
+	case RESERVE_NONE:
+		STEP_NEED(!sight->seen['k']);
+		return STEP_EITHER;
+	case ACK:
+	case ACK_BLOCKS:
+		return sight->seen['k'] ? outcome_of_lease(w, k) : STEP_AFTER;
+	case REDRIVE:
+	case REDRIVE_ALL:
+		STEP_NEED(sight->seen['k'] && k->attempt_record_count == 1);
+		if (k->state == COSHM_TASK_DEAD)
+			return STEP_BEFORE;
+		STEP_NEED(k->state == COSHM_TASK_READY && k->attempts == 0);
+		/* In whatever order; when it has returned, both. */
+		return op_of(w) == REDRIVE || sight->d.state == COSHM_TASK_READY ? STEP_AFTER
+										 : STEP_BEFORE;
+	case DROP:
+	case DROP_BLOCKS:
+		if (!sight->seen['k'])
+			return STEP_AFTER;
+		STEP_NEED(k->state == COSHM_TASK_DEAD && k->attempts == 1);
+		return STEP_BEFORE;
+	default:
+		STEP_NEED(sight->seen['k']);
+		return outcome_of_lease(w, k);
+	}
+}
+
+/* While nobody has reaped: a lease is a lease. */
+static int read_raw(struct step_world *w)
+{
+	struct sight sight;
+	enum op op = op_of(w);
+	uint32_t outcome;
+
+	if (look(w, &sight))
+		return -1;
+	if (sight.seen['k'] && sight.k.state == COSHM_TASK_LEASED) {
+		STEP_NEED((has_k(op) && op < REDRIVE) || op == ENQUEUE_ASLEEP);
+		STEP_NEED(sight.k.attempts == 1);
+		if (last_outcome(&sight.k, &outcome))
+			return -1;
+		return op <= RESERVE_DUE ? STEP_AFTER : STEP_BEFORE;
+	}
+	return outcome_of(w, &sight);
+}
+
+static int check(struct step_world *w)
+{
+	struct sight sight;
+
+	return look(w, &sight) ? -1 : outcome_of(w, &sight);
+}
+
+/* Who waits for a task gets it, if it is there at the end: nobody sleeps beside one. */
+static int pass_asleep(struct step_world *w)
+{
+	int got = coshm_queue_reserve(w->queue, 20000000, &leased);
+	struct coshm_queue_depth depth;
+
+	if (got == 1) {
+		STEP_NEED(coshm_queue_release(w->queue, &leased) == 0);
+		return 0;
+	}
+	STEP_NEED(got == 0 && coshm_queue_depth(w->queue, &depth) == 0);
+	STEP_NEED(depth.ready == 0);
+	return 0;
+}
+
+/* Tasks of others go in meanwhile. */
+static int pass(struct step_world *w)
+{
+	int error;
+
+	if (op_of(w) == ENQUEUE_ASLEEP)
+		return pass_asleep(w);
+	error = enqueue(w, 'u', 0, 0, NULL);
+	STEP_NEED(error == 0 || (error == -EAGAIN && op_of(w) == ENQUEUE_FULL));
+	return 0;
+}
+
+/* Takes all that is there to be taken; each name as often as it was seen. */
+static int drain(struct step_world *w, const uint32_t expected[128])
+{
+	uint32_t got[128] = {0}, left = 0;
+	struct coshm_task task;
+
+	for (int i = 0; i < 128; i++)
+		left += expected[i];
+	for (; left > 0; left--) {
+		size_t size = sizeof(payload);
+
+		STEP_NEED(coshm_queue_reserve(w->queue, SECOND_NS, &task) == 1);
+		STEP_NEED(coshm_queue_payload(w->queue, &task, payload, &size) == 0);
+		STEP_NEED(is_whole(payload, size, op_of(w)));
+		STEP_NEED(++got[payload[0]] <= expected[payload[0]]);
+		STEP_NEED(coshm_queue_ack(w->queue, &task) == 0);
+		STEP_NEED(coshm_queue_ack(w->queue, &task) == -ESTALE);
+	}
+	STEP_NEED(coshm_queue_reserve(w->queue, 0, &task) == 0);
+	return 0;
+}
+
+/* Records and blocks: all are there again, and no more than that. */
+static int check_room(struct step_world *w, uint32_t used)
+{
+	uint32_t expected[128] = {0};
+
+	for (; expected['B'] < BLOCKS / 3; expected['B']++)
+		STEP_NEED(enqueue(w, 'B', 0, 0, NULL) == 0);
+	STEP_NEED(enqueue(w, 'B', 0, 0, NULL) == -EAGAIN);
+	for (; used + expected['B'] + expected['u'] < CAPACITY; expected['u']++)
+		STEP_NEED(enqueue(w, 'u', 0, 0, NULL) == 0);
+	STEP_NEED(enqueue(w, 'u', 0, 0, NULL) == -EAGAIN);
+	return drain(w, expected);
+}
+
+static int use(struct step_world *w)
+{
+	uint32_t expected[128], dead;
+	struct sight sight;
+	uint64_t count = 0;
+	int later;
+
+	if (look(w, &sight))
+		return -1;
+	memcpy(expected, sight.seen, sizeof(expected));
+	later = sight.seen['k'] && sight.k.state == COSHM_TASK_DELAYED &&
+		op_of(w) == ENQUEUE_DELAYED;
+	dead = (sight.seen['k'] && sight.k.state == COSHM_TASK_DEAD) +
+	       (sight.d.state == COSHM_TASK_DEAD);
+	expected['c'] = 0;
+	expected['k'] = sight.seen['k'] && sight.k.state != COSHM_TASK_DEAD && !later;
+	expected['d'] = sight.d.state != COSHM_TASK_DEAD;
+	if (drain(w, expected))
+		return -1;
+	memset(expected, 0, sizeof(expected));
+	expected['k'] = sight.seen['k'] && sight.k.state == COSHM_TASK_DEAD;
+	expected['d'] = sight.d.state == COSHM_TASK_DEAD;
+	STEP_NEED(coshm_queue_redrive(w->queue, 0, &count) == 0 && count == dead);
+	if (drain(w, expected))
+		return -1;
+	return check_room(w, 1 + (uint32_t)later);
+}
+
+int main(void)
+{
+	static struct step_row rows[OP_COUNT];
+
+	for (uint32_t op = 0; op < OP_COUNT; op++) {
+		int control = op == ENQUEUE || op == NACK;
+		int never = op == ENQUEUE_FULL || op == ENQUEUE_NO_BLOCKS || op == RESERVE_NONE;
+
+		rows[op] = (struct step_row){.name = names[op],
+					     .objects = STEP_QUEUE,
+					     .flags = (never ? STEP_UNSEEN : 0u) |
+						      (control ? STEP_CONTROL : 0u) |
+						      (op >= REDRIVE ? STEP_AGAIN : 0u),
+					     .variant = op,
+					     .prepare = prepare,
+					     .ready = ready,
+					     .act = act,
+					     .read = read_raw,
+					     .pass = pass,
+					     .check = check,
+					     .use = use};
+	}
+	return step_run("step: queue", rows, OP_COUNT);
+}

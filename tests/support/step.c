@@ -1,0 +1,875 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The walk over a row.
+ *
+ *   1. Step the actor and look at each state of the segment, or at a sample.
+ *   2. From some of these states on, step who comes next, and look at each state that he makes.
+ *   3. For some instructions, kill a real actor there, beside a survivor that is attached, and may be waiting.
+ *
+ * Stores that follow each other closely, in the code and in memory, are a copy of a payload: its states differ in bytes that nobody may
+ * read yet. They are counted apart, and looked at here and there.
+ */
+#include "support/step_local.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define COPY_WINDOW  192 /* bytes of code */
+#define COPY_GAP     64	 /* bytes between two of its stores */
+#define COPY_RUN     8	 /* so many make a copy */
+#define FAILURES_MAX 5	 /* of one row; one cause has many states */
+#define CONTROLS     30	 /* stores held back, in the quick set */
+#define WAIT_NS	     UINT64_C(1500000)
+#define PATIENCE_NS  UINT64_C(50000000) /* half of what a call waits for a lock */
+#define NEVER	     UINT64_MAX
+
+struct bounds {
+	uint64_t
+		looks; /* at states of the actor, until each second must do, then each fourth ... */
+	uint64_t copies_each;	 /* of the states of a copy, one in this many is looked at */
+	uint64_t recoveries;	 /* stepped, until every second ... */
+	uint64_t recovery_looks; /* at states of each, until ... */
+	uint64_t kills;
+};
+
+static const struct bounds quick_bounds = {
+	.looks = 60, .copies_each = 64, .recoveries = 0, .recovery_looks = 30, .kills = 1};
+static const struct bounds deep_bounds = {
+	.looks = NEVER, .copies_each = 16, .recoveries = 4, .recovery_looks = 500, .kills = 16};
+
+/* Fewer and fewer of a sequence whose length is not known. */
+struct thinning {
+	uint64_t each, index, taken;
+};
+
+static int is_taken(struct thinning *thinning, uint64_t bound)
+{
+	thinning->each += !thinning->each;
+	if (thinning->index++ % thinning->each)
+		return 0;
+	if (++thinning->taken % bound == 0)
+		thinning->each *= 2;
+	return 1;
+}
+
+struct totals {
+	uint64_t instructions, states, copy_states, looks, recoveries, kills, failures;
+	struct step_set pairs; /* state and instruction, outside of copies */
+};
+
+static struct totals totals;
+static char segment_name[TEST_SEGMENT_NAME_SIZE];
+
+/* A walk over one row. */
+struct walk {
+	const struct step_row *row;
+	const struct bounds *bounds;
+	struct totals sum;
+	void *notes;
+	struct step_checker *checker;
+	struct step_file live, copy, second;
+	struct step_image *image, *second_image;
+	struct step_world world;
+	struct step_tracee actor;
+	struct thinning looks, recoveries;
+	uint64_t steps;
+	int happened; /* a recovery has said so */
+};
+
+static void name_of(char *name, size_t size, const char *which)
+{
+	snprintf(name, size, "%s%s", segment_name, which);
+}
+
+/* --- is it a copy? ------------------------------------------------------------------------------------------- */
+
+/* Stores that follow each other in the code and in memory, none to where one of them was before. */
+struct run {
+	uintptr_t pc;
+	uint64_t to; /* where the last one ended */
+	uint64_t stores;
+};
+
+static int is_copy(struct run *run, uintptr_t pc, const struct step_image *image)
+{
+	uint64_t at = image->changed_from, end = at + image->changed_bytes;
+
+	if (at == end || pc - run->pc + COPY_WINDOW > 2 * COPY_WINDOW || at < run->to ||
+	    at > run->to + COPY_GAP) {
+		run->pc = pc;
+		run->stores = 0;
+	}
+	run->to = end;
+	return ++run->stores > COPY_RUN;
+}
+
+/* As addr2line wants it. */
+static void describe_code(uintptr_t pc, char *text, size_t size)
+{
+	const char *slash;
+	Dl_info info;
+
+	*text = '\0';
+	if (!pc || !dladdr((void *)pc, &info))
+		return;
+	slash = strrchr(info.dli_fname, '/');
+	snprintf(text, size, " (%s 0x%llx)", slash ? slash + 1 : info.dli_fname,
+		 (unsigned long long)(pc - (uintptr_t)info.dli_fbase));
+}
+
+static void report_failure(struct walk *walk, const char *stage, const struct step_tracee *tracee,
+			   const struct step_image *image, const char *message)
+{
+	const char *keep = getenv("STEP_KEEP");
+	char path[256], code[128];
+	FILE *out;
+
+	walk->sum.failures++;
+	describe_code(tracee->pc, code, sizeof(code));
+	fprintf(stderr, "# FAILED %s: %s, behind instruction %llu%s: %s\n", walk->row->name, stage,
+		(unsigned long long)tracee->steps, code, message);
+	if (!keep || !image)
+		return;
+	snprintf(path, sizeof(path), "%s/%s-%llu-%llu", keep, walk->row->name,
+		 (unsigned long long)tracee->steps, (unsigned long long)walk->sum.failures);
+	out = fopen(path, "w");
+	if (out && fwrite(image->bytes, 1, image->size, out) != image->size)
+		fprintf(stderr, "# cannot write %s\n", path);
+	if (out)
+		fclose(out);
+}
+
+static int gives_up(const struct walk *walk)
+{
+	return walk->sum.failures >= FAILURES_MAX;
+}
+
+/* Did the last instruction change the segment? */
+static int has_changed(struct step_image *image, struct step_file *file,
+		       const struct step_tracee *tracee)
+{
+	switch (tracee->store) {
+	case STEP_STORES_ANYWHERE:
+		return step_image_update(image, file);
+	case STEP_STORES_THERE:
+		return step_image_update_at(image, file, tracee->store_offset);
+	default:
+		return 0;
+	}
+}
+
+static void add_pair(const struct step_image *image, const struct step_tracee *tracee)
+{
+	step_set_add(&totals.pairs,
+		     image->hash ^ (uint64_t)tracee->pc * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+/* --- processes of a row -------------------------------------------------------------------------------------- */
+
+static int actor_before(struct step_world *world)
+{
+	const struct step_row *row = world->row;
+
+	if (!(row->flags & (STEP_BARE | STEP_UNATTACHED | STEP_FORKED)) && step_open(world, 0))
+		return -1;
+	return row->ready ? row->ready(world) : 0;
+}
+
+static int actor_inside(struct step_world *world)
+{
+	return world->row->act(world);
+}
+
+struct preparing {
+	struct step_world world;
+	struct step_talk *talk;
+};
+
+static int prepare_body(void *arg)
+{
+	struct preparing *preparing = arg;
+
+	step_message = preparing->talk->message;
+	if (preparing->world.row->prepare(&preparing->world))
+		return 1;
+	return preparing->world.segment && step_close(&preparing->world) ? 1 : 0;
+}
+
+static int prepare(struct walk *walk)
+{
+	struct preparing preparing = {walk->world, walk->actor.talk};
+
+	*preparing.talk = (struct step_talk){.result = 0};
+	memset(walk->notes, 0, STEP_NOTES_SIZE);
+	if (proc_collect(proc_spawn(prepare_body, &preparing), PROC_DEADLINE_NS) == 0)
+		return 0;
+	report_failure(walk, "preparation", &walk->actor, NULL, preparing.talk->message);
+	return -1;
+}
+
+/* Up to its call. 0, or negative */
+static int actor_start(struct walk *walk)
+{
+	int error = 0;
+
+	if (walk->row->flags & STEP_FORKED) {
+		step_message = walk->actor.talk->message;
+		if (step_open(&walk->world, 0))
+			return -1;
+	}
+	error = step_trace_begin(&walk->actor);
+	if (walk->row->flags & STEP_FORKED && step_close(&walk->world))
+		return -1;
+	return error;
+}
+
+static int begin(struct walk *walk)
+{
+	if (prepare(walk))
+		return -1;
+	if (actor_start(walk)) {
+		report_failure(walk, "the actor before its call", &walk->actor, NULL,
+			       walk->actor.talk->message);
+		return -1;
+	}
+	step_image_update(walk->image, &walk->live);
+	return 0;
+}
+
+/* --- 1 and 2: looking at copies ------------------------------------------------------------------------------ */
+
+static void look(struct walk *walk, const char *stage, const struct step_tracee *tracee,
+		 const struct step_image *image, int least, int *ret_raw, int *ret_outcome)
+{
+	struct step_answer answer;
+	char name[96];
+
+	name_of(name, sizeof(name), "-copy");
+	step_image_write(image, &walk->copy);
+	step_checker_ask(walk->checker, name, 1, &answer);
+	walk->sum.looks++;
+	*ret_raw = answer.raw;
+	*ret_outcome = answer.outcome;
+	if (answer.failed) {
+		*ret_raw = *ret_outcome = STEP_EITHER;
+		report_failure(walk, stage, tracee, image, answer.message);
+	} else if (answer.outcome == STEP_BEFORE && (least || answer.raw == STEP_AFTER)) {
+		report_failure(walk, stage, tracee, image,
+			       answer.raw == STEP_AFTER
+				       ? "undone by the recovery though a reader saw it"
+				       : "undone though it had happened");
+	}
+}
+
+static int reap(struct step_world *world)
+{
+	STEP_NEED(coshm_segment_reap(world->segment, NULL) == 0);
+	return 0;
+}
+
+static int pass(struct step_world *world)
+{
+	return world->row->pass(world);
+}
+
+static int open_to_reap(struct step_world *world)
+{
+	return step_open(world, 0);
+}
+
+enum successor { REAPER, PASSER_BY, ACTOR_AGAIN };
+
+/* A reaper first, then by turns whoever comes by, and one who does the same as the dead. */
+static enum successor next_successor(const struct walk *walk)
+{
+	const struct step_row *row = walk->row;
+	uint64_t turn = walk->sum.recoveries % 3;
+
+	if (row->flags & STEP_BARE)
+		return ACTOR_AGAIN;
+	if (turn == 1 && row->flags & STEP_AGAIN)
+		return ACTOR_AGAIN;
+	return turn == 2 && row->pass ? PASSER_BY : REAPER;
+}
+
+/* One of the actor's deaths: steps what the next one does about it, who may die as well. */
+static void recover(struct walk *walk, int least)
+{
+	struct step_world world = walk->world;
+	struct step_talk *talk = walk->actor.talk + 1;
+	struct step_tracee tracee = {.talk = talk, .world = &world, .path = walk->second.path};
+	enum successor successor = next_successor(walk);
+	struct thinning looks = {0};
+	struct run run = {0};
+	uint64_t copies = 0;
+	int raw, outcome, running;
+
+	name_of(world.name, sizeof(world.name), "-second");
+	step_image_write(walk->image, &walk->second);
+	tracee.before = successor == ACTOR_AGAIN ? actor_before : open_to_reap;
+	tracee.inside = successor == ACTOR_AGAIN ? actor_inside
+			: successor == PASSER_BY ? pass
+						 : reap;
+	walk->sum.recoveries++;
+	if (step_trace_begin(&tracee)) {
+		report_failure(walk, "a recovery before it began", &walk->actor, walk->image,
+			       talk->message);
+		step_trace_kill(&tracee);
+		return;
+	}
+	step_image_update(walk->second_image, &walk->second);
+	while (!gives_up(walk) && (running = step_trace_next(&tracee)) != 0) {
+		if (running < 0) {
+			report_failure(walk, "a recovery", &tracee, walk->second_image,
+				       talk->message);
+			break;
+		}
+		walk->sum.instructions++;
+		if (has_changed(walk->second_image, &walk->second, &tracee)) {
+			int copy = is_copy(&run, tracee.pc, walk->second_image);
+
+			walk->sum.copy_states += (uint64_t)copy;
+			walk->sum.states += !copy;
+			if (copy ? copies++ % walk->bounds->copies_each == 0
+				 : is_taken(&looks, walk->bounds->recovery_looks))
+				look(walk, "killed again in the recovery", &tracee,
+				     walk->second_image, least, &raw, &outcome);
+		}
+		if (run.stores <= COPY_RUN)
+			add_pair(walk->second_image, &tracee);
+	}
+	if (tracee.talk->result && !gives_up(walk) &&
+	    !(successor == ACTOR_AGAIN && walk->row->flags & STEP_AGAIN))
+		report_failure(walk, "a recovery", &tracee, walk->second_image, talk->message);
+	step_trace_kill(&tracee);
+}
+
+/* The quick set steps one recovery in some rows, at another state in each. */
+static int recovers_here(struct walk *walk)
+{
+	if (walk->bounds->recoveries)
+		return is_taken(&walk->recoveries, walk->bounds->recoveries);
+	return walk->looks.index == walk->row->variant * 5 % 40;
+}
+
+static void state_is_new(struct walk *walk)
+{
+	int raw, outcome, recovers = recovers_here(walk);
+
+	if (!is_taken(&walk->looks, walk->bounds->looks) && !recovers)
+		return;
+	look(walk, "killed", &walk->actor, walk->image, walk->happened, &raw, &outcome);
+	if (outcome == STEP_AFTER)
+		walk->happened = 1;
+	if (recovers && !gives_up(walk))
+		recover(walk, walk->happened);
+}
+
+/* Looks at all states of the actor, or at a sample. */
+static int step_actor(struct walk *walk)
+{
+	struct run run = {0};
+	int running, raw, outcome;
+
+	if (begin(walk))
+		return -1;
+	look(walk, "killed before it began", &walk->actor, walk->image, 0, &raw, &outcome);
+	if (outcome == STEP_AFTER)
+		report_failure(walk, "before it began", &walk->actor, NULL, "it has happened");
+	while (!gives_up(walk) && (running = step_trace_next(&walk->actor)) != 0) {
+		if (running < 0) {
+			report_failure(walk, "the actor", &walk->actor, NULL,
+				       walk->actor.talk->message);
+			return -1;
+		}
+		if (has_changed(walk->image, &walk->live, &walk->actor)) {
+			int copy = is_copy(&run, walk->actor.pc, walk->image);
+
+			if (!copy)
+				state_is_new(walk);
+			else if (walk->sum.copy_states % walk->bounds->copies_each == 0)
+				look(walk, "killed in a copy", &walk->actor, walk->image,
+				     walk->happened, &raw, &outcome);
+			walk->sum.states += !copy;
+			walk->sum.copy_states += (uint64_t)copy;
+		}
+		if (run.stores <= COPY_RUN)
+			add_pair(walk->image, &walk->actor);
+	}
+	if (gives_up(walk))
+		return -1;
+	if (step_image_update(walk->image, &walk->live))
+		report_failure(walk, "the harness", &walk->actor, NULL, "it missed a store");
+	if (walk->actor.talk->result)
+		report_failure(walk, "the actor", &walk->actor, NULL, walk->actor.talk->message);
+	look(walk, "killed when it had returned", &walk->actor, walk->image, walk->happened, &raw,
+	     &outcome);
+	if (outcome == STEP_BEFORE && !(walk->row->flags & STEP_UNSEEN))
+		report_failure(walk, "when it had returned", &walk->actor, walk->image,
+			       "it has not happened");
+	walk->steps = walk->actor.steps;
+	walk->sum.instructions += walk->actor.steps;
+	step_trace_kill(&walk->actor);
+	return 0;
+}
+
+/* --- 3: real deaths ------------------------------------------------------------------------------------------ */
+
+struct survivor {
+	struct step_world world;
+	struct step_talk *talk;
+	struct proc *proc;
+	int orders[2], answers[2];
+};
+
+static int survivor_body(void *arg)
+{
+	struct survivor *survivor = arg;
+	struct step_world *world = &survivor->world;
+	char order;
+	int result = world->row->prepare(world);
+
+	step_message = survivor->talk->message;
+	do {
+		survivor->talk->result = result;
+		if (write(survivor->answers[1], "", 1) != 1 || result < 0 ||
+		    read(survivor->orders[0], &order, 1) != 1)
+			return 0;
+		if (order == 'p')
+			result = world->row->pass(world);
+		else
+			result = world->row->flags & STEP_BARE ? world->row->check(world)
+							       : step_survive(world);
+	} while (1);
+}
+
+/* The answer to the last order; negative if there is none. */
+static int survivor_says(struct survivor *survivor)
+{
+	char byte;
+
+	if (read(survivor->answers[0], &byte, 1) == 1)
+		return survivor->talk->result;
+	if (!*survivor->talk->message)
+		snprintf(survivor->talk->message, sizeof(survivor->talk->message), "it crashed");
+	return -1;
+}
+
+static int survivor_start(struct survivor *survivor, const struct walk *walk, uint32_t round)
+{
+	*survivor = (struct survivor){.world = walk->world, .talk = walk->actor.talk + 1};
+	survivor->world.round = round;
+	*survivor->talk = (struct step_talk){.result = 0};
+	memset(walk->notes, 0, STEP_NOTES_SIZE);
+	if (pipe(survivor->orders) || pipe(survivor->answers))
+		exit(99);
+	step_message = survivor->talk->message;
+	survivor->proc = proc_spawn(survivor_body, survivor);
+	close(survivor->orders[0]);
+	close(survivor->answers[1]);
+	return survivor_says(survivor) < 0 ? -1 : 0;
+}
+
+static void survivor_order(struct survivor *survivor, char order)
+{
+	if (write(survivor->orders[1], &order, 1) != 1)
+		snprintf(survivor->talk->message, sizeof(survivor->talk->message), "it is gone");
+}
+
+static void survivor_end(struct survivor *survivor)
+{
+	close(survivor->orders[1]);
+	close(survivor->answers[0]);
+	proc_kill(survivor->proc);
+}
+
+/* The actor is where it is to die. 1; 0: the machine was too slow for the survivor's patience */
+static int kill_beside(struct walk *walk, struct survivor *survivor, int waits, int has_returned)
+{
+	uint64_t start_ns = test_now_ns();
+	int slow, result = 0;
+
+	if (waits) {
+		survivor_order(survivor, 'p');
+		test_sleep_ns(WAIT_NS);
+	}
+	step_trace_kill(&walk->actor);
+	slow = test_now_ns() - start_ns > PATIENCE_NS;
+	if (waits)
+		result = survivor_says(survivor);
+	if (result < 0 && slow)
+		return 0;
+	if (result >= 0) {
+		survivor_order(survivor, 's');
+		result = survivor_says(survivor);
+	}
+	walk->sum.kills++;
+	if (result < 0)
+		report_failure(walk, "killed beside a survivor", &walk->actor, NULL,
+			       survivor->talk->message);
+	else if (has_returned && result == STEP_BEFORE && !(walk->row->flags & STEP_UNSEEN))
+		report_failure(walk, "killed when it had returned", &walk->actor, NULL,
+			       "it has not happened");
+	return 1;
+}
+
+/* 1; 0: it is to be done again */
+static int kill_at(struct walk *walk, uint64_t step, uint32_t round)
+{
+	int waits = walk->row->pass && round % 2 == 0, running = 1, done = 1;
+	struct survivor survivor;
+
+	if (survivor_start(&survivor, walk, round)) {
+		report_failure(walk, "preparation by the survivor", &walk->actor, NULL,
+			       survivor.talk->message);
+	} else if (actor_start(walk)) {
+		report_failure(walk, "the actor before its call", &walk->actor, NULL,
+			       walk->actor.talk->message);
+		step_trace_kill(&walk->actor);
+	} else {
+		while (running > 0 && walk->actor.steps < step)
+			running = step_trace_next(&walk->actor);
+		walk->sum.instructions += walk->actor.steps;
+		done = kill_beside(walk, &survivor, waits, running == 0);
+	}
+	survivor_end(&survivor);
+	return done;
+}
+
+/* Evenly over all instructions; of few kills, at another place in each row. */
+static void kill_here_and_there(struct walk *walk)
+{
+	uint64_t kills = walk->bounds->kills, steps = walk->steps + 1;
+	uint64_t first = steps * (walk->row->variant * 7 % 16) / 16;
+
+	for (uint32_t i = 0; i < kills && i < steps && !gives_up(walk); i++) {
+		uint64_t step = kills < steps ? (steps * i + first) / kills : i;
+
+		for (int tries = 0; tries < 5; tries++)
+			if (kill_at(walk, step, i + walk->row->variant))
+				break;
+	}
+}
+
+/* --- rows ---------------------------------------------------------------------------------------------------- */
+
+static void walk_begin(struct walk *walk, const struct step_row *row, const struct bounds *bounds)
+{
+	char name[96];
+
+	if (!*segment_name)
+		test_segment_name(segment_name, "step");
+	*walk = (struct walk){.row = row, .bounds = bounds};
+	walk->notes = proc_shared_alloc(STEP_NOTES_SIZE);
+	walk->world = (struct step_world){.row = row, .notes = walk->notes};
+	name_of(walk->world.name, sizeof(walk->world.name), "-live");
+	step_file_open(&walk->live, walk->world.name, 0);
+	name_of(name, sizeof(name), "-copy");
+	step_file_open(&walk->copy, name, 1);
+	name_of(name, sizeof(name), "-second");
+	step_file_open(&walk->second, name, 1);
+	walk->image = step_image_new();
+	walk->second_image = step_image_new();
+	walk->checker = step_checker_new(row, walk->notes);
+	walk->actor = (struct step_tracee){.talk = proc_shared_alloc(2 * sizeof(struct step_talk)),
+					   .before = actor_before,
+					   .inside = actor_inside,
+					   .path = walk->live.path,
+					   .world = &walk->world};
+}
+
+static void walk_end(struct walk *walk)
+{
+	struct step_image nothing = {.exists = 0};
+
+	step_trace_kill(&walk->actor);
+	step_checker_free(walk->checker);
+	step_image_write(&nothing, &walk->copy);
+	step_image_write(&nothing, &walk->second);
+	step_file_close(&walk->live);
+	unlink(walk->live.path);
+	step_image_free(walk->image);
+	step_image_free(walk->second_image);
+}
+
+/* The tracer and all that it forks from now on. Each step is two switches: on one CPU they cost a fifth. */
+static void stay_on_this_cpu(void)
+{
+	int cpu = sched_getcpu();
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu < 0 ? 0 : cpu, &cpus);
+	(void)sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+static int is_deep(void)
+{
+	const char *deep = getenv("STEP_DEEP");
+
+	return deep && *deep && strcmp(deep, "0") != 0;
+}
+
+/* In the journal? With @add it is afterwards. */
+static int journal(const char *group, const char *name, int add)
+{
+	const char *path = getenv("STEP_JOURNAL");
+	char line[256], wanted[256];
+	FILE *file = path ? fopen(path, "a+") : NULL;
+	int found = 0;
+
+	if (!file)
+		return 0;
+	snprintf(wanted, sizeof(wanted), "%s: %s\n", group, name);
+	rewind(file);
+	while (!found && fgets(line, sizeof(line), file))
+		found = strcmp(line, wanted) == 0;
+	if (!found && add)
+		fputs(wanted, file);
+	fclose(file);
+	return found;
+}
+
+static const char *group_name;
+
+/* @name of the test, for the journal */
+static void skip_unless_wanted(const struct step_row *row, const char *name)
+{
+	const char *wanted = getenv("STEP_ROWS"), *lacks = step_lacks();
+
+	if (!lacks && wanted && !strstr(row->name, wanted))
+		lacks = "not one of STEP_ROWS";
+	if (!lacks && journal(group_name, name, 0))
+		lacks = "done before, as STEP_JOURNAL says";
+	if (lacks) {
+		print_message("# skip: %s\n", lacks);
+		skip();
+	}
+}
+
+static void row_test(void **state)
+{
+	const struct step_row *row = *state;
+	uint64_t start_ns = test_now_ns();
+	struct walk walk;
+
+	skip_unless_wanted(row, row->name);
+	walk_begin(&walk, row, is_deep() ? &deep_bounds : &quick_bounds);
+	if (step_actor(&walk) == 0)
+		kill_here_and_there(&walk);
+	walk_end(&walk);
+	print_message("# %s: %llu instructions, %llu states and %llu of copies, looked at %llu; "
+		      "%llu recoveries stepped, %llu kills; %llu ms\n",
+		      row->name, (unsigned long long)walk.steps,
+		      (unsigned long long)walk.sum.states, (unsigned long long)walk.sum.copy_states,
+		      (unsigned long long)walk.sum.looks, (unsigned long long)walk.sum.recoveries,
+		      (unsigned long long)walk.sum.kills,
+		      (unsigned long long)((test_now_ns() - start_ns) / 1000000));
+	fflush(stdout);
+	totals.instructions += walk.sum.instructions;
+	totals.states += walk.sum.states;
+	totals.copy_states += walk.sum.copy_states;
+	totals.looks += walk.sum.looks;
+	totals.recoveries += walk.sum.recoveries;
+	totals.kills += walk.sum.kills;
+	totals.failures += walk.sum.failures;
+	if (walk.sum.failures == 0)
+		journal(group_name, row->name, 1);
+	assert_int_equal(walk.sum.failures, 0);
+}
+
+/* --- negative control ---------------------------------------------------------------------------------------- */
+
+static int is_noticed(struct walk *walk)
+{
+	struct step_answer answer;
+	char name[96];
+
+	name_of(name, sizeof(name), "-copy");
+	step_image_write(walk->image, &walk->copy);
+	step_checker_ask(walk->checker, name, 1, &answer);
+	return answer.failed ||
+	       (answer.outcome == STEP_BEFORE && (answer.raw == STEP_AFTER || walk->happened));
+}
+
+/* The actor once more, with the change number @late held back behind the @delay next ones. 1 noticed; 0; negative */
+static int notices_delay(struct walk *walk, uint64_t late, unsigned int delay)
+{
+	uint64_t changes = 0, from = 0, bytes = 0;
+	unsigned char now[STEP_PAGE];
+	int noticed = 0, running = 1;
+
+	if (begin(walk))
+		return -1;
+	walk->happened = 0;
+	while (!noticed && changes < late + delay &&
+	       (running = step_trace_next(&walk->actor)) > 0) {
+		if (!has_changed(walk->image, &walk->live, &walk->actor))
+			continue;
+		changes++;
+		if (changes == late) {
+			from = walk->image->changed_from;
+			bytes = walk->image->changed_bytes;
+			if (bytes == 0)
+				break;
+			memcpy(now, walk->image->changed_was, bytes);
+		}
+		if (changes < late)
+			continue;
+		/* As if the store were still on its way. */
+		for (uint64_t i = 0; i < bytes; i++) {
+			unsigned char there = walk->image->bytes[from + i];
+
+			walk->image->bytes[from + i] = now[i];
+			now[i] = there;
+		}
+		noticed = is_noticed(walk);
+		for (uint64_t i = 0; i < bytes; i++) {
+			unsigned char there = walk->image->bytes[from + i];
+
+			walk->image->bytes[from + i] = now[i];
+			now[i] = there;
+		}
+	}
+	step_trace_kill(&walk->actor);
+	return running < 0 ? -1 : noticed;
+}
+
+/* Of how many changes, and how many of them were noticed when they came late. 0, or -1 */
+static int count_noticed(struct walk *walk, uint64_t *ret_changes, uint64_t *ret_noticed)
+{
+	int running, result = 0;
+	uint64_t each;
+
+	*ret_changes = *ret_noticed = 0;
+	if (begin(walk))
+		return -1;
+	while ((running = step_trace_next(&walk->actor)) > 0)
+		*ret_changes += (uint64_t)has_changed(walk->image, &walk->live, &walk->actor);
+	step_trace_kill(&walk->actor);
+	each = is_deep() ? 1 : *ret_changes / CONTROLS + 1;
+	for (uint64_t late = 1; late <= *ret_changes && running == 0 && result >= 0; late += each) {
+		result = notices_delay(walk, late, is_deep() ? 40 : 8);
+		*ret_noticed += result > 0;
+	}
+	return running < 0 || result < 0 ? -1 : 0;
+}
+
+static void control_name(char *name, size_t size, const struct step_row *row)
+{
+	snprintf(name, size, "%s_with_stores_that_come_late", row->name);
+}
+
+static void control_test(void **state)
+{
+	const struct step_row *row = *state;
+	uint64_t changes, noticed;
+	struct walk walk;
+	char name[96];
+	int error;
+
+	control_name(name, sizeof(name), row);
+	skip_unless_wanted(row, name);
+	walk_begin(&walk, row, &quick_bounds);
+	error = count_noticed(&walk, &changes, &noticed);
+	walk_end(&walk);
+	print_message("# %s: of %llu stores, %llu were noticed when they came late\n", row->name,
+		      (unsigned long long)changes, (unsigned long long)noticed);
+	if (error == 0 && noticed > 0)
+		journal(group_name, name, 1);
+	assert_int_equal(error, 0);
+	assert_true(noticed > 0);
+}
+
+static int print_totals(void **state)
+{
+	(void)state;
+	print_message(
+		"# in all: %llu pairs of state and instruction outside of copies; %llu "
+		"instructions, %llu states and %llu of copies, %llu looked at, %llu recoveries "
+		"stepped, %llu kills; corrupt: %llu\n",
+		(unsigned long long)totals.pairs.count, (unsigned long long)totals.instructions,
+		(unsigned long long)totals.states, (unsigned long long)totals.copy_states,
+		(unsigned long long)totals.looks, (unsigned long long)totals.recoveries,
+		(unsigned long long)totals.kills, (unsigned long long)totals.failures);
+	step_set_free(&totals.pairs);
+	return 0;
+}
+
+int step_run(const char *group, const struct step_row *rows, size_t count)
+{
+	struct CMUnitTest *tests = calloc(2 * count, sizeof(*tests));
+	char(*names)[96] = calloc(count, sizeof(*names));
+	size_t test_count = 0;
+	int failed;
+
+	if (!tests || !names)
+		exit(99);
+	group_name = group;
+	signal(SIGPIPE, SIG_IGN);
+	stay_on_this_cpu();
+	for (size_t i = 0; i < count; i++)
+		if (is_deep() || !(rows[i].flags & STEP_DEEP_ONLY))
+			tests[test_count++] =
+				(struct CMUnitTest){.name = rows[i].name,
+						    .test_func = row_test,
+						    .initial_state = (void *)&rows[i]};
+	for (size_t i = 0; i < count; i++) {
+		if (!(rows[i].flags & STEP_CONTROL) ||
+		    (rows[i].flags & STEP_DEEP_ONLY && !is_deep()))
+			continue;
+		control_name(names[i], sizeof(names[i]), &rows[i]);
+		tests[test_count++] = (struct CMUnitTest){.name = names[i],
+							  .test_func = control_test,
+							  .initial_state = (void *)&rows[i]};
+	}
+	failed = _cmocka_run_group_tests(group, tests, test_count, NULL, print_totals);
+	free(tests);
+	free(names);
+	return failed;
+}
+
+static int try_tracing(struct step_world *world)
+{
+	(void)world;
+	return 0;
+}
+
+const char *step_lacks(void)
+{
+	static int asked;
+	static const char *lacks;
+	struct step_tracee tracee = {.inside = try_tracing};
+
+	if (asked)
+		return lacks;
+	asked = 1;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STEP_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define STEP_SANITIZED 1
+#endif
+#endif
+#if !defined(__x86_64__)
+	return lacks = "stepping breaks load-linked/store-conditional pairs on this architecture";
+#elif defined(STEP_SANITIZED)
+	return lacks = "most instructions of a sanitizer's build are the sanitizer's";
+#endif
+	tracee.talk = proc_shared_alloc(sizeof(*tracee.talk));
+	if (step_trace_begin(&tracee))
+		lacks = "ptrace is not permitted here";
+	if (tracee.proc)
+		step_trace_kill(&tracee);
+	return lacks;
+}
