@@ -303,7 +303,8 @@ struct bench_case {
 	const char *name;
 	uint64_t (*run)(uint32_t at);
 	int workers;
-	int model; /* index of the case it is compared with */
+	int model;	      /* index of the case it is compared with */
+	double floor_m_per_s; /* by each process; 0: none */
 	double ns[ROUNDS_MAX];
 	int left_out;
 };
@@ -311,13 +312,17 @@ struct bench_case {
 static struct bench_case cases[] = {
 	{.name = "model get", .run = run_model, .workers = 1, .model = 0},
 	{.name = "model get", .run = run_model, .workers = 2, .model = 1},
-	{.name = "get", .run = run_get, .workers = 1, .model = 0},
+	{.name = "get", .run = run_get, .workers = 1, .model = 0, .floor_m_per_s = 5},
 	{.name = "get", .run = run_get, .workers = 2, .model = 1},
 	{.name = "mget of 16, per key", .run = run_mget, .workers = 1, .model = 2},
 	{.name = "95/5 get/set", .run = run_95_5, .workers = 1, .model = 2},
 	{.name = "95/5 get/set", .run = run_95_5, .workers = 2, .model = 3},
 	{.name = "set with eviction, Zipf", .run = run_set_zipf, .workers = 1, .model = 2},
-	{.name = "set with eviction, uniform", .run = run_set, .workers = 1, .model = 2},
+	{.name = "set with eviction, uniform",
+	 .run = run_set,
+	 .workers = 1,
+	 .model = 2,
+	 .floor_m_per_s = 2},
 	{.name = "set with eviction, uniform", .run = run_set, .workers = 2, .model = 3},
 };
 
@@ -462,14 +467,32 @@ static void print(int rounds, double overhead, int json)
 		ratio = median(ratios, rounds, &rlow, &rhigh);
 		printf(json ? "%s{\"case\": \"%s\", \"procs\": %d, \"ns\": %.1f, \"min\": %.1f, "
 			      "\"max\": "
-			      "%.1f, \"mops\": %.2f, \"ratio\": %.3f, \"to\": \"%s\"}"
+			      "%.1f, \"mops\": %.2f, \"ratio\": %.3f, \"to\": \"%s\""
 			    : "%s%-28s %5d %8.1f %8.1f - %6.1f %10.2f %6.2f x %s\n",
 		       json && i ? ", " : "", cases[i].name, cases[i].workers, ns, low, high,
 		       cases[i].workers * 1e3 / ns, ratio, cases[cases[i].model].name);
+		if (json && cases[i].floor_m_per_s > 0)
+			printf(", \"floor_m_per_s\": %.1f", cases[i].floor_m_per_s);
+		if (json)
+			printf("}");
 	}
 	printf(json ? "], \"overhead_bytes\": %.1f, \"wrong\": %llu}\n"
 		    : "\nbytes per item beyond key and value: %.1f\nwrong: %llu\n",
 	       overhead, (unsigned long long)*wrong);
+}
+
+static void show_floors(int rounds)
+{
+	for (int i = 0; i < CASES; i++) {
+		double low, high, reached;
+
+		if (cases[i].left_out || cases[i].floor_m_per_s <= 0)
+			continue;
+		reached = 1e3 / median(cases[i].ns, rounds, &low, &high);
+		printf("floor  %s: %.1f M/s per process of %.0f: %s\n", cases[i].name, reached,
+		       cases[i].floor_m_per_s,
+		       reached >= cases[i].floor_m_per_s ? "reached" : "MISSED");
+	}
 }
 
 int main(int argc, char **argv)
@@ -520,6 +543,8 @@ int main(int argc, char **argv)
 				cases[i].ns[r] = measure(&cases[i], seconds);
 	overhead = overhead_bytes();
 	print(rounds, overhead, json);
+	if (!json)
+		show_floors(rounds);
 	need(coshm_segment_detach(segment), "detach");
 	need(coshm_segment_unlink(name), "unlink");
 	return *wrong != 0;
