@@ -137,7 +137,7 @@ void look_at_cache(struct coshm_cache *cache, unsigned int what, unsigned int ke
 		flags = COSHM_CACHE_SCAN_VALUES;
 		/* fall through */
 	case 3:
-		FUZZ_CALL(0, FUZZ_ERRORS(ENOMEM, LOOK_ERRORS),
+		FUZZ_CALL(0, FUZZ_ERRORS(EAGAIN, ENOMEM, LOOK_ERRORS),
 			  coshm_cache_scan(cache, &cursor, 0, flags, each_item, &flags));
 		break;
 	case 4:

@@ -328,8 +328,8 @@ static int outcome_of_lease(struct step_world *w, const struct coshm_task_info *
 	STEP_NEED(k->state != COSHM_TASK_LEASED);
 	switch (op) {
 	case RELEASE:
-		if (k->state == COSHM_TASK_READY) {
-			STEP_NEED(k->attempts == 0 && k->attempt_record_count == 0);
+		if (k->attempts == 0) {
+			STEP_NEED(k->state == COSHM_TASK_READY && k->attempt_record_count == 0);
 			return STEP_AFTER;
 		}
 		break;
@@ -337,9 +337,7 @@ static int outcome_of_lease(struct step_world *w, const struct coshm_task_info *
 	case RESERVE_LAST:
 	case RESERVE_DUE:
 		if (k->attempts == 0) {
-			STEP_NEED(k->state ==
-				  (op == RESERVE_DUE ? COSHM_TASK_DELAYED : COSHM_TASK_READY));
-			STEP_NEED(k->attempt_record_count == 0);
+			STEP_NEED(k->state == COSHM_TASK_READY && k->attempt_record_count == 0);
 			return STEP_BEFORE;
 		}
 		STEP_NEED(outcome == COSHM_ATTEMPT_CRASHED);
@@ -352,7 +350,10 @@ static int outcome_of_lease(struct step_world *w, const struct coshm_task_info *
 		STEP_NEED(outcome == COSHM_ATTEMPT_FAILED);
 		return STEP_AFTER;
 	}
-	STEP_NEED(k->state == (last ? COSHM_TASK_DEAD : COSHM_TASK_DELAYED));
+	/* A first death waits for nothing, a failure for the backoff, which is over in no time here. */
+	STEP_NEED(last ? k->state == COSHM_TASK_DEAD
+		       : k->state == COSHM_TASK_READY || (k->state == COSHM_TASK_DELAYED &&
+							  outcome == COSHM_ATTEMPT_FAILED));
 	if (op == ACK || op == ACK_BLOCKS || op == RELEASE)
 		STEP_NEED(outcome == COSHM_ATTEMPT_CRASHED);
 	if (op == NACK || op == NACK_LAST)

@@ -365,7 +365,7 @@ static int see_crashed(void *context, const struct coshm_task_info *info, const 
 	(void)payload;
 	*(uint32_t *)context += info->attempts == 1 && info->attempt_record_count == 1 &&
 				info->attempt_records[0].outcome == COSHM_ATTEMPT_CRASHED &&
-				info->state == COSHM_TASK_DELAYED;
+				info->state == COSHM_TASK_READY;
 	return 0;
 }
 

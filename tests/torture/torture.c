@@ -390,7 +390,9 @@ static void report(struct soak *soak, double seconds)
 	const unsigned long long violations = atomic_load(&books->violations);
 
 	for (int i = 0; i < HOLDINGS; i++)
-		qsort(soak->recovery[i].for_ns, soak->recovery[i].count, sizeof(uint64_t), compare);
+		if (soak->recovery[i].count > 0) /* else there is nothing at all */
+			qsort(soak->recovery[i].for_ns, soak->recovery[i].count, sizeof(uint64_t),
+			      compare);
 	if (soak->json) {
 		printf("{\"seed\": %llu, \"seconds\": %.1f, \"processes\": %u, \"violations\": "
 		       "%llu, "

@@ -154,6 +154,10 @@ static int copy_once(const struct coshm__cache *cache, const struct coshm__a64 *
 		return 1;
 changed:
 	free(copy->key);
+	/* The pages of a large value go only after its slot has changed. If it has not, they never were its own: damage. */
+	if (coshm__cache_same(coshm__cache_slot_load(slot), word) &&
+	    generation_is(cache, page, generation))
+		return 0;
 	return result;
 }
 

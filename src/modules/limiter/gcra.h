@@ -93,10 +93,17 @@ static inline bool coshm__gcra_is_old_debt(const struct coshm__gcra *gcra, uint6
 	return tat - now <= gcra->capacity_ever + COSHM__GCRA_SLACK;
 }
 
-/* Exact for the moment of the decision: @debt as the decision leaves it, @need what it asked for (0 cost: the debt). */
+/*
+ * Exact for the moment of the decision: @debt as the decision leaves it, @need what it asked for (0 cost: the debt). A
+ * clock that is a little old sees more debt than the bucket can have: then that moment is the first at which it can.
+ */
 static inline void coshm__gcra_result(const struct coshm__gcra *gcra, bool allowed, uint64_t debt,
 				      uint64_t need, struct coshm_limiter_result *ret)
 {
+	uint64_t old = debt > gcra->capacity ? debt - gcra->capacity : 0;
+
+	debt -= old;
+	need -= old;
 	ret->limit = gcra->burst;
 	ret->remaining = debt < gcra->capacity ? (gcra->capacity - debt) / gcra->period : 0;
 	ret->retry_after_ns = allowed ? 0 : coshm__gcra_ns_up(need - gcra->capacity);
