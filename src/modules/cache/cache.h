@@ -413,6 +413,22 @@ int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint
 			  struct coshm__a64 *slot, uint64_t *word, const unsigned char *item,
 			  uint32_t counter);
 
+/* What a slot names, kept by read hazard 2. */
+struct coshm__cache_kept {
+	unsigned char *item;
+	uint64_t word, word0;
+	uint32_t bytes;
+};
+
+/* 1 kept, until read hazard 2 is cleared; 0 the slot is empty, or what it names is no item. */
+int coshm__cache_keep_slot(struct coshm__op *op, const struct coshm__cache *cache,
+			   const struct coshm__a64 *slot, struct coshm__cache_kept *ret_kept);
+
+/* Pushes out what was kept, and counts its bytes as dead. 1; 0: the slot names something else by now. */
+int coshm__cache_push_out_kept(struct coshm__op *op, struct coshm__cache *cache,
+			       struct coshm__a64 *slot, const struct coshm__cache_kept *kept,
+			       uint32_t counter);
+
 /*
  * After the CAS that took an item out of its slot, while a hazard is kept on its page, and on the leader of a large
  * one: accounts for its bytes and gives back the pages of a large value.

@@ -17,30 +17,17 @@
 static void sweep_slot(struct coshm__op *op, struct coshm__cache *cache, uint64_t epoch,
 		       struct coshm__a64 *slot)
 {
-	for (int tries = 0; tries < 1000; tries++) {
-		uint64_t word = coshm__a64_load_relaxed(slot), word0, word1;
-		uint32_t page = coshm__cache_slot_page(word);
-		uint32_t offset = coshm__cache_slot_offset(word), bytes;
-		unsigned char *item;
+	struct coshm__cache_kept kept;
 
-		if (!word || page >= cache->page_count ||
-		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
+	for (int tries = 0; tries < 1000 && coshm__cache_keep_slot(op, cache, slot, &kept);
+	     tries++) {
+		uint64_t word1;
+
+		memcpy(&word1, kept.item + 8, 8);
+		if (((word1 ^ epoch) & 0xffffff) == 0 ||
+		    coshm__cache_push_out_kept(op, cache, slot, &kept,
+					       COSHM__STAT_CACHE_evicted_flushed))
 			break;
-		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
-		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
-			continue;
-		item = coshm__cache_page(cache, page) + offset;
-		memcpy(&word0, item, 8);
-		memcpy(&word1, item + 8, 8);
-		bytes = coshm__cache_item_bytes(cache, word0);
-		if (((word1 ^ epoch) & 0xffffff) == 0 || bytes == 0 ||
-		    offset + bytes > cache->page_bytes)
-			break;
-		if (coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
-					  slot, &word, item, COSHM__STAT_CACHE_evicted_flushed)) {
-			coshm__cache_page_dead(op, cache, page, bytes);
-			break;
-		}
 	}
 	coshm__hazard_clear(op, 2);
 }

@@ -393,43 +393,69 @@ int coshm__cache_push_out(struct coshm__op *op, struct coshm__cache *cache, uint
 	return done;
 }
 
-/* The index has no slot left near this key: pushes the least used neighbour out. 1, or 0: none could be. */
-static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash)
+int coshm__cache_keep_slot(struct coshm__op *op, const struct coshm__cache *cache,
+			   const struct coshm__a64 *slot, struct coshm__cache_kept *ret_kept)
 {
-	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
-	int done = 0;
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		/* relaxed: loaded again below */
+		uint64_t word = coshm__a64_load_relaxed(slot);
+		uint32_t page = coshm__cache_slot_page(word);
+		uint32_t offset = coshm__cache_slot_offset(word);
 
-	for (int tries = 0; tries < 8 && !done; tries++) {
-		struct coshm__a64 *slot = &bucket->slot[0];
-		uint32_t page, offset, bytes;
-		uint64_t word, word0;
-		unsigned char *item;
-
-		for (uint32_t i = 1; i < COSHM__CACHE_BUCKET_SLOTS; i++)
-			if (coshm__cache_slot_frequency(coshm__a64_load_relaxed(&bucket->slot[i])) <
-			    coshm__cache_slot_frequency(coshm__a64_load_relaxed(slot)))
-				slot = &bucket->slot[i];
-		word = coshm__a64_load_relaxed(slot);
-		page = coshm__cache_slot_page(word);
-		offset = coshm__cache_slot_offset(word);
-		done = word == 0;
-		if (done || page >= cache->page_count ||
+		if (!word || page >= cache->page_count ||
 		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
 			break;
 		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
 		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
 			continue;
-		item = coshm__cache_page(cache, page) + offset;
-		memcpy(&word0, item, 8);
-		bytes = coshm__cache_item_bytes(cache, word0);
-		if (bytes == 0 || offset + bytes > cache->page_bytes)
+		ret_kept->word = word;
+		ret_kept->item = coshm__cache_page(cache, page) + offset;
+		memcpy(&ret_kept->word0, ret_kept->item, 8);
+		ret_kept->bytes = coshm__cache_item_bytes(cache, ret_kept->word0);
+		if (ret_kept->bytes == 0 || offset + ret_kept->bytes > cache->page_bytes)
 			break;
-		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
-					     slot, &word, item, COSHM__STAT_CACHE_evicted_index);
-		if (done)
-			coshm__cache_page_dead(op, cache, page, bytes);
+		return 1;
 	}
 	coshm__hazard_clear(op, 2);
+	return 0;
+}
+
+int coshm__cache_push_out_kept(struct coshm__op *op, struct coshm__cache *cache,
+			       struct coshm__a64 *slot, const struct coshm__cache_kept *kept,
+			       uint32_t counter)
+{
+	uint64_t word = kept->word;
+
+	if (!coshm__cache_push_out(op, cache,
+				   coshm__cache_item_hash(cache, kept->item, kept->word0), slot,
+				   &word, kept->item, counter))
+		return 0;
+	coshm__cache_page_dead(op, cache, coshm__cache_slot_page(kept->word), kept->bytes);
+	return 1;
+}
+
+/* The index has no slot left near this key: pushes the least used neighbour out. 1, or 0: none could be. */
+static int evict_neighbour(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash)
+{
+	struct coshm__cache_bucket_shm *bucket = &cache->buckets[coshm__cache_home(cache, hash)];
+	struct coshm__cache_kept kept;
+	int done = 0;
+
+	for (int tries = 0; tries < 8 && !done; tries++) {
+		struct coshm__a64 *slot = &bucket->slot[0];
+
+		for (uint32_t i = 1; i < COSHM__CACHE_BUCKET_SLOTS; i++)
+			if (coshm__cache_slot_frequency(coshm__a64_load_relaxed(&bucket->slot[i])) <
+			    coshm__cache_slot_frequency(coshm__a64_load_relaxed(slot)))
+				slot = &bucket->slot[i];
+		if (coshm__cache_keep_slot(op, cache, slot, &kept)) {
+			done = coshm__cache_push_out_kept(op, cache, slot, &kept,
+							  COSHM__STAT_CACHE_evicted_index);
+			coshm__hazard_clear(op, 2);
+		} else {
+			done = coshm__a64_load_relaxed(slot) == 0;
+		}
+	}
 	return done;
 }
 

@@ -179,36 +179,6 @@ void coshm__cache_lru_give(struct coshm__cache *cache, struct coshm__cache_list_
 	commit(list);
 }
 
-/* The item that names the node, kept by read hazard 2, and its slot word. NULL: none does. */
-static unsigned char *item_of(struct coshm__op *op, const struct coshm__cache *cache, uint32_t node,
-			      const struct coshm__a64 *slot, uint64_t *ret_word)
-{
-	for (int tries = 0; slot && tries < 1000; tries++) {
-		uint64_t word = coshm__a64_load_relaxed(slot), word0;
-		uint32_t page = coshm__cache_slot_page(word), bytes;
-		uint32_t offset = coshm__cache_slot_offset(word);
-		unsigned char *item;
-
-		if (!word || page >= cache->page_count ||
-		    offset + sizeof(struct coshm__cache_item_shm) > cache->page_bytes)
-			break;
-		coshm__hazard_protect(op, 2, coshm__cache_page_offset(cache, page));
-		if (!coshm__cache_same(coshm__hazard_recheck_load(op, slot), word))
-			continue;
-		item = coshm__cache_page(cache, page) + offset;
-		memcpy(&word0, item, 8);
-		bytes = coshm__cache_item_bytes(cache, word0);
-		if (bytes && offset + bytes <= cache->page_bytes &&
-		    coshm__cache_item_node(cache, item) == node) {
-			*ret_word = word;
-			return item;
-		}
-		break;
-	}
-	coshm__hazard_clear(op, 2);
-	return NULL;
-}
-
 static uint64_t large_bytes(const struct coshm__cache *cache, const unsigned char *item,
 			    uint64_t word0)
 {
@@ -225,33 +195,23 @@ static int push_out(struct coshm__op *op, struct coshm__cache *cache,
 		    struct coshm__cache_list_shm *list, uint32_t counter, uint64_t *bytes)
 {
 	uint32_t node = coshm__a32_load_relaxed(&list->oldest);
+	struct coshm__cache_kept kept;
 	struct coshm__a64 *slot;
 
 	if (!is_node(cache, list, node) || is_node(cache, list, get_node(cache, node, NODE_OLDER)))
 		return 0;
 	slot = coshm__cache_slot_at(cache, get_node(cache, node, NODE_SLOT));
-	for (int tries = 0; tries < 1000; tries++) {
-		uint64_t word, word0;
-		unsigned char *item = item_of(op, cache, node, slot, &word);
-		uint32_t page;
-		int done;
-
-		if (!item)
+	for (int tries = 0; slot && tries < 1000 && coshm__cache_keep_slot(op, cache, slot, &kept);
+	     tries++) {
+		/* Another item's by now: the node has outlived its own. */
+		if (coshm__cache_item_node(cache, kept.item) != node)
 			break;
-		memcpy(&word0, item, 8);
-		page = coshm__cache_slot_page(word); /* push_out changes the word */
-		done = coshm__cache_push_out(op, cache, coshm__cache_item_hash(cache, item, word0),
-					     slot, &word, item, counter);
-		if (done) {
-			uint32_t item_bytes = coshm__cache_item_bytes(cache, word0);
-
-			coshm__cache_page_dead(op, cache, page, item_bytes);
-			*bytes += item_bytes + large_bytes(cache, item, word0);
+		if (coshm__cache_push_out_kept(op, cache, slot, &kept, counter)) {
+			*bytes += kept.bytes + large_bytes(cache, kept.item, kept.word0);
+			break;
 		}
-		coshm__hazard_clear(op, 2);
-		if (done)
-			break;
 	}
+	coshm__hazard_clear(op, 2);
 	coshm__cache_lru_give(cache, list, node);
 	return 1;
 }
@@ -314,16 +274,18 @@ void coshm__cache_lru_forget(struct coshm__op *op, struct coshm__cache *cache, u
 			     uint32_t node, uint32_t slot_index)
 {
 	struct coshm__cache_list_shm *list = coshm__cache_list(cache, hash);
-	uint64_t word;
+	struct coshm__a64 *slot = coshm__cache_slot_at(cache, slot_index);
+	struct coshm__cache_kept kept;
 
-	if (!is_node(cache, list, node) || coshm__rlock_acquire(op, &list->lock, FORGET_NS))
+	if (!slot || !is_node(cache, list, node) ||
+	    coshm__rlock_acquire(op, &list->lock, FORGET_NS))
 		return;
 	if (coshm__cache_lru_owns(cache, node, slot_index)) {
 		/* The node may have been given back and taken again for a new item in the same slot. */
-		if (item_of(op, cache, node, coshm__cache_slot_at(cache, slot_index), &word))
-			coshm__hazard_clear(op, 2);
-		else
+		if (!coshm__cache_keep_slot(op, cache, slot, &kept) ||
+		    coshm__cache_item_node(cache, kept.item) != node)
 			coshm__cache_lru_give(cache, list, node);
+		coshm__hazard_clear(op, 2);
 	}
 	coshm__rlock_release(op, &list->lock);
 }
