@@ -80,7 +80,7 @@ check "the live lines" grep -q '^ *1s ' "$tap_dir/out"
 check "the verdict" grep -q '^every invariant held' "$tap_dir/out"
 
 # What is meant for quickstart must not end this script, whichever way it comes.
-trap '' HUP TERM
+trap '' HUP INT TERM
 for expected in INT:130 TERM:143 HUP:129; do
 	signal=${expected%:*}
 	# a shell ignores SIGINT in what it starts in the background; env undoes that
