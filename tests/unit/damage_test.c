@@ -7,6 +7,7 @@
 #include "modules/queue/queue.h"
 #include "segment/internal.h"
 #include "support/procs.h"
+#include "support/shmfs.h"
 
 #include <coshm/coshm.h>
 #include <coshm/inspect.h>
@@ -116,6 +117,8 @@ static void queue_without_any_hint_is_verified_in_time(void **state)
 	struct coshm_queue *token;
 	struct coshm__queue *q;
 
+	/* 25 MiB, and other tests run beside it. */
+	TEST_NEEDS(shmfs_lacks_space(128 * MIB));
 	assert_int_equal(coshm_queue_create(fixture->segment, "q", &config, 0, &token), 0);
 	q = handle_of(token)->local;
 	for (uint64_t i = 0; i < q->free.entry_count; i++)
