@@ -84,9 +84,11 @@ static void caches_name_the_argument(void **state)
 	struct coshm_cache_config good = {.size_bytes = 1 << 20};
 	struct coshm_cache *other;
 	struct coshm_cache_view view = {.part_count = 0};
+	static char huge[(128 << 10)];
+	char value[8];
 	uint64_t cursor = 0;
 	const void *data;
-	size_t size;
+	size_t size = sizeof(value);
 
 	(void)state;
 	REFUSED_FOR("size_bytes", create_cache((struct coshm_cache_config){.size_bytes = 1024}));
@@ -118,6 +120,27 @@ static void caches_name_the_argument(void **state)
 	REFUSED_FOR("ret_cache", coshm_cache_open(segment, "c", NULL));
 	REFUSED_FOR("ret_config", coshm_cache_config(cache, NULL));
 	REFUSED_FOR("key", coshm_cache_pin(cache, "", 0, &view));
+	REFUSED_FOR("key", coshm_cache_get(cache, "", 0, value, &size, NULL));
+	REFUSED_FOR("key", coshm_cache_get(cache, NULL, 1, value, &size, NULL));
+	REFUSED_FOR("buffer", coshm_cache_get(cache, "k", 1, NULL, &size, NULL));
+	REFUSED_FOR("value_size_bytes", coshm_cache_get(cache, "k", 1, value, NULL, NULL));
+	REFUSED_FOR("key", coshm_cache_peek(cache, "", 0, value, &size, NULL));
+	REFUSED_FOR("key", coshm_cache_exists(cache, "k", 65536));
+	REFUSED_FOR("requests", coshm_cache_mget(cache, NULL, 1));
+	REFUSED_FOR("key", coshm_cache_mget(cache, &(struct coshm_cache_request){.key = "k"}, 1));
+	REFUSED_FOR("buffer",
+		    coshm_cache_mget(cache,
+				     &(struct coshm_cache_request){.key = "k",
+								   .key_size_bytes = 1,
+								   .buffer_size_bytes = 1},
+				     1));
+	REFUSED_FOR("ret_count", coshm_cache_count(cache, NULL));
+	REFUSED_FOR("key", coshm_cache_set(cache, "", 0, "v", 1, 0));
+	REFUSED_FOR("value", coshm_cache_set(cache, "k", 1, NULL, 1, 0));
+	REFUSED_FOR("131073", coshm_cache_set(cache, "k", 1, huge, sizeof(huge), 0));
+	REFUSED_FOR("key", coshm_cache_delete(cache, "", 0));
+	REFUSED_FOR("key", coshm_cache_incr(cache, "", 0, 1, 0, 0, NULL));
+	REFUSED_FOR("32784", coshm_cache_incr(cache, huge, 32776, 1, 0, 0, NULL));
 	REFUSED_FOR("ret_view", coshm_cache_pin(cache, "k", 1, NULL));
 	REFUSED_FOR("view", coshm_cache_unpin(cache, NULL));
 	REFUSED_FOR("ret_data", coshm_cache_view_part(&view, 0, NULL, &size));

@@ -279,6 +279,16 @@ struct coshm__cache_place {
 	uint64_t word0, word1;
 };
 
+static inline int coshm__cache_is_key(const void *key, size_t key_bytes)
+{
+	return key && key_bytes > 0 && key_bytes <= UINT16_MAX;
+}
+
+/* Say what is wrong with what the caller gave: -EINVAL no key; -EINVAL NULL; -E2BIG too large. */
+int coshm__cache_refuse_key(const void *key, size_t key_bytes);
+int coshm__cache_refuse_null(const char *argument);
+int coshm__cache_refuse_size(uint64_t item_bytes, uint64_t item_bytes_max);
+
 static inline uint64_t coshm__cache_hash(const struct coshm__cache *cache, const void *key,
 					 size_t key_bytes)
 {

@@ -193,11 +193,6 @@ static void add_counts(struct coshm__op *op, struct coshm__cache *cache, const u
 		coshm__count(op, cache->counters, COSHM__STAT_CACHE_misses, counts[0]);
 }
 
-static int is_key(const void *key, size_t key_bytes)
-{
-	return key && key_bytes > 0 && key_bytes <= UINT16_MAX;
-}
-
 int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_bytes, void *buffer,
 		    size_t *value_size_bytes, struct coshm_cache_item *ret_item)
 {
@@ -207,8 +202,10 @@ int coshm_cache_get(struct coshm_cache *token, const void *key, size_t key_size_
 	uint64_t now_ns, hash;
 	int result;
 
-	if (!is_key(key, key_size_bytes) || !value_size_bytes || (!buffer && *value_size_bytes))
-		return -EINVAL;
+	if (coshm__unlikely(!coshm__cache_is_key(key, key_size_bytes)))
+		return coshm__cache_refuse_key(key, key_size_bytes);
+	if (coshm__unlikely(!value_size_bytes || (!buffer && *value_size_bytes)))
+		return coshm__cache_refuse_null(value_size_bytes ? "buffer" : "value_size_bytes");
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
@@ -278,8 +275,10 @@ int coshm_cache_peek(struct coshm_cache *token, const void *key, size_t key_size
 	struct coshm__op op;
 	int result;
 
-	if (!is_key(key, key_size_bytes) || !value_size_bytes || (!buffer && *value_size_bytes))
-		return -EINVAL;
+	if (coshm__unlikely(!coshm__cache_is_key(key, key_size_bytes)))
+		return coshm__cache_refuse_key(key, key_size_bytes);
+	if (coshm__unlikely(!value_size_bytes || (!buffer && *value_size_bytes)))
+		return coshm__cache_refuse_null(value_size_bytes ? "buffer" : "value_size_bytes");
 	result = coshm__op_begin_look(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
@@ -301,8 +300,8 @@ int coshm_cache_exists(struct coshm_cache *token, const void *key, size_t key_si
 	struct coshm__op op;
 	int result, expired;
 
-	if (!is_key(key, key_size_bytes))
-		return -EINVAL;
+	if (!coshm__cache_is_key(key, key_size_bytes))
+		return coshm__cache_refuse_key(key, key_size_bytes);
 	result = coshm__op_begin_look(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
@@ -362,11 +361,13 @@ int coshm_cache_mget(struct coshm_cache *token, struct coshm_cache_request *requ
 	int hits = 0, error;
 
 	if (!requests && count)
-		return -EINVAL;
-	for (size_t i = 0; i < count; i++)
-		if (!is_key(requests[i].key, requests[i].key_size_bytes) ||
-		    (!requests[i].buffer && requests[i].buffer_size_bytes))
-			return -EINVAL;
+		return coshm__cache_refuse_null("requests");
+	for (size_t i = 0; i < count; i++) {
+		if (!coshm__cache_is_key(requests[i].key, requests[i].key_size_bytes))
+			return coshm__cache_refuse_key(requests[i].key, requests[i].key_size_bytes);
+		if (!requests[i].buffer && requests[i].buffer_size_bytes)
+			return coshm__cache_refuse_null("a request's buffer");
+	}
 	error = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (error)
 		return error;
@@ -404,7 +405,7 @@ int coshm_cache_count(struct coshm_cache *token, uint64_t *ret_count)
 	int error;
 
 	if (!ret_count)
-		return -EINVAL;
+		return coshm__cache_refuse_null("ret_count");
 	error = coshm__op_begin_look(&op, token, COSHM_OBJECT_CACHE);
 	if (error)
 		return error;

@@ -9,6 +9,7 @@
 #include "modules/cache/cache.h"
 
 #include "base/crash.h"
+#include "base/log.h"
 
 #define PROBES		8
 #define TRIES_MAX	1000 /* of one slot that changes under the reader */
@@ -18,6 +19,23 @@
 #define GHOST_MASK	((UINT64_C(1) << (GHOST_COUNT * GHOST_BITS)) - 1)
 #define GHOST_AGES	64
 #define GHOST_AGE_LIMIT 8
+
+int coshm__cache_refuse_key(const void *key, size_t key_bytes)
+{
+	return coshm__fail(-EINVAL, "cache: a key has 1 to 65535 bytes, not %zu",
+			   key ? key_bytes : 0);
+}
+
+int coshm__cache_refuse_null(const char *argument)
+{
+	return coshm__fail(-EINVAL, "cache: %s is NULL", argument);
+}
+
+int coshm__cache_refuse_size(uint64_t item_bytes, uint64_t item_bytes_max)
+{
+	return coshm__fail(-E2BIG, "cache: key and value have %llu bytes, at most %llu fit",
+			   (unsigned long long)item_bytes, (unsigned long long)item_bytes_max);
+}
 
 static uint64_t step_of(const struct coshm__cache *cache, uint64_t hash)
 {

@@ -215,8 +215,8 @@ int coshm_cache_incr(struct coshm_cache *token, const void *key, size_t key_size
 	uint64_t now_ns;
 	int error;
 
-	if (!key || key_size_bytes == 0 || key_size_bytes > UINT16_MAX)
-		return -EINVAL;
+	if (!coshm__cache_is_key(key, key_size_bytes))
+		return coshm__cache_refuse_key(key, key_size_bytes);
 	error = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (error)
 		return error;
@@ -227,8 +227,12 @@ int coshm_cache_incr(struct coshm_cache *token, const void *key, size_t key_size
 	increment.expire_ms = coshm__cache_expire_ms(now_ns, ttl_ns);
 	increment.hash = coshm__cache_hash(cache, key, key_size_bytes);
 	if (key_size_bytes + 64 > cache->page_bytes || key_size_bytes + 8 > cache->item_bytes_max) {
+		uint64_t most = cache->page_bytes - 56 < cache->item_bytes_max
+					? cache->page_bytes - 56
+					: cache->item_bytes_max;
+
 		coshm__op_end(&op);
-		return -E2BIG;
+		return coshm__cache_refuse_size(key_size_bytes + 8, most);
 	}
 	error = increment_with_locks(&op, cache, &increment);
 	if (error == 1) {

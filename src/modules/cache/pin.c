@@ -100,9 +100,8 @@ int coshm_cache_pin(struct coshm_cache *token, const void *key, size_t key_size_
 	uint64_t now_ns, hash;
 	int result, expired = 0;
 
-	if (!key || key_size_bytes == 0 || key_size_bytes > UINT16_MAX)
-		return coshm__fail(-EINVAL, "cache: a key has 1 to 65535 bytes, not %zu",
-				   key ? key_size_bytes : 0);
+	if (!coshm__cache_is_key(key, key_size_bytes))
+		return coshm__cache_refuse_key(key, key_size_bytes);
 	if (!ret_view)
 		return coshm__fail(-EINVAL, "cache: ret_view is NULL");
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);

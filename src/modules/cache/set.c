@@ -310,16 +310,23 @@ static int store_value(struct coshm_cache *token, const void *key, size_t key_by
 	uint64_t now_ns;
 	int result;
 
-	if (!key || key_bytes == 0 || key_bytes > UINT16_MAX || (!value && value_bytes))
-		return -EINVAL;
+	if (!coshm__cache_is_key(key, key_bytes))
+		return coshm__cache_refuse_key(key, key_bytes);
+	if (!value && value_bytes)
+		return coshm__cache_refuse_null("value");
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
 	cache = op.handle->local;
 	if (value_bytes > cache->item_bytes_max ||
 	    key_bytes + value_bytes > cache->item_bytes_max) {
+		uint64_t most = cache->item_bytes_max;
+
 		coshm__op_end(&op);
-		return -E2BIG;
+		return coshm__cache_refuse_size(value_bytes > UINT64_MAX - key_bytes
+							? value_bytes
+							: key_bytes + value_bytes,
+						most);
 	}
 	now_ns = coshm__now_coarse_ns(op.segment);
 	coshm__tick(&op, now_ns);
@@ -377,8 +384,8 @@ int coshm_cache_delete(struct coshm_cache *token, const void *key, size_t key_si
 	uint64_t now_ns, hash;
 	int result, expired;
 
-	if (!key || key_size_bytes == 0 || key_size_bytes > UINT16_MAX)
-		return -EINVAL;
+	if (!coshm__cache_is_key(key, key_size_bytes))
+		return coshm__cache_refuse_key(key, key_size_bytes);
 	result = coshm__op_begin(&op, token, COSHM_OBJECT_CACHE);
 	if (result)
 		return result;
