@@ -300,10 +300,10 @@ static void entries_tidy(struct coshm__op *op)
 		if ((state == COSHM__ENTRY_BUILDING &&
 		     coshm__member_is_dead(segment, coshm__entry_owner_of(word))) ||
 		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0)) {
-			/* [D1] */
-			coshm__a64_store_release(&entry->word,
-						 coshm__entry_word(coshm__entry_generation_of(word),
-								   0, COSHM__ENTRY_FREE));
+			/* [D1]. A CAS: who was building may have made it LIVE, and left, since the load. */
+			coshm__a64_cas_acq_rel(&entry->word, &word,
+					       coshm__entry_word(coshm__entry_generation_of(word),
+								 0, COSHM__ENTRY_FREE));
 			COSHM__CRASH_POINT(DIRECTORY_TIDIED);
 		}
 	}
