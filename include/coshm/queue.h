@@ -46,7 +46,7 @@ struct coshm_queue_config {
 		payload_pool_bytes; /* memory for payloads that do not fit inline; default capacity x
 				      * payload_max_bytes, capped at 1/4 of the segment */
 	uint64_t backoff_base_ns;   /* delay after the first failed attempt; default 1 s */
-	uint64_t backoff_max_ns;    /* no retry waits longer; default 1 h */
+	uint64_t backoff_max_ns;    /* no retry waits longer; default 1 h, or the base if longer */
 	uint32_t backoff_kind;	    /* coshm_backoff_kind */
 	uint32_t
 		backoff_jitter_percent; /* 0 to 100: up to this share of the delay is random; default 0 */

@@ -25,6 +25,12 @@ expect 2 "an operand too few" cache get "$seg/pages"
 says "... names it" "KEY is missing"
 expect 2 "an operand too many" info "$seg" more
 expect 2 "an option without its value" create "$seg" --size
+expect 2 "a mistake, wanted as JSON" cache create "$seg/pages" --json
+check_equal "... tells the command" "cache create" "$(in_json subject)"
+check_equal "... what it is" "--size S is missing" "$(in_json error)"
+check_equal "... and the exit code" 2 "$(in_json exit_code)"
+expect 2 "an unknown command, wanted as JSON" cahce ls --json
+check_equal "... tells what to do" "did you mean shmctl cache?" "$(in_json fix)"
 expect 2 "a value for an option that takes none" ls --json=yes
 expect 2 "a required option is missing" create "$seg"
 says "... names it" "--size S is missing"

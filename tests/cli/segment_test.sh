@@ -18,6 +18,11 @@ check_equal "info: looking is no membership" 0 "$(in_json members)"
 run info "$seg"
 prints "info: sizes for people in the table" "2M of at most 4M"
 
+expect 0 "create for so many members and threads" create "$seg-small" --size 1M --members 3 --threads 5
+run info "$seg-small" --json
+check_equal "... it is" "3 5" "$(in_json members_max) $(in_json threads_max)"
+expect 2 "create with fewer threads than members" create "$seg-x" --size 1M --members 3 --threads 2
+expect 2 "create for too many members" create "$seg-x" --size 1M --members 5000000000
 expect 0 "create --fenced" create "$seg-fenced" --size 1M --fenced --json
 check_equal "create --json names the segment" "$seg-fenced" "$(in_json segment)"
 run info "$seg-fenced" --json

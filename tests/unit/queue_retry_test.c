@@ -46,6 +46,24 @@ static void fixed_backoff_waits_the_base_each_time(void **state)
 		assert_int_equal(delays[i], 5 * S);
 }
 
+static void a_long_base_needs_a_maximum_that_is_no_shorter(void **state)
+{
+	struct coshm_queue_config config = {
+		.capacity = 1, .backoff_kind = COSHM_BACKOFF_FIXED, .backoff_base_ns = 7200 * S};
+	uint64_t delays[2];
+	struct fixture f;
+	struct coshm_queue *other;
+
+	(void)state;
+	delays_of(&config, 2, delays);
+	assert_int_equal(delays[0], 7200 * S);
+	assert_int_equal(delays[1], 7200 * S);
+	fixture_open(&f, &fixed);
+	config.backoff_max_ns = 3600 * S;
+	assert_int_equal(coshm_queue_create(f.segment, "other", &config, 0, &other), -EINVAL);
+	fixture_close(&f);
+}
+
 static void linear_backoff_grows_by_the_base_up_to_its_cap(void **state)
 {
 	const struct coshm_queue_config config = {.capacity = 1,
@@ -435,6 +453,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fixed_backoff_waits_the_base_each_time),
+		cmocka_unit_test(a_long_base_needs_a_maximum_that_is_no_shorter),
 		cmocka_unit_test(linear_backoff_grows_by_the_base_up_to_its_cap),
 		cmocka_unit_test(exponential_backoff_doubles_up_to_its_cap_for_ever),
 		cmocka_unit_test(jitter_only_shortens_by_at_most_its_share_and_spreads),

@@ -168,13 +168,14 @@ static void print_help(const struct command *command, const struct option_set *s
 void args_wrong(const struct command *command, const char *format, ...)
 {
 	va_list arguments;
+	char what[512], fix[64];
 
-	fprintf(stderr, "shmctl %s: ", command->name);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	vsnprintf(what, sizeof(what), format, arguments);
 	va_end(arguments);
-	fprintf(stderr, "\n  shmctl %s --help shows how\n", command->name);
-	exit(STATUS_USAGE);
+	snprintf(fix, sizeof(fix), "shmctl %s --help shows how", command->name);
+	errors_forget();
+	exit(output_finish(errors_say(STATUS_USAGE, command->name, what, fix)));
 }
 
 static void prepare_getopt(const struct option_set *set, struct option longs[OPTIONS_MAX + 1],
@@ -333,8 +334,6 @@ struct args args_parse(const struct command *command, const struct args_option *
 		print_help(command, &set, option_count);
 		exit(output_finish(STATUS_OK));
 	}
-	if (args.json)
-		errors_in_json();
 	args.operand_count = argc - optind;
 	args.operands = argv + optind;
 	check_operands(&args);

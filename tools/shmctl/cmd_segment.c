@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 {
 	struct coshm_segment_config config = {.struct_size_bytes = sizeof(config)};
 	const char *mode = NULL, *group = NULL;
+	uint64_t members = 0, threads = 0;
 	bool fenced = false;
 	const struct args_option options[] = {
 		{"size", "S", "memory that is there from the start, at least 1M", .required = true,
@@ -39,6 +41,12 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 		 .not_zero = "leave it out for --size", .size_bytes = &config.size_max_bytes},
 		{"mode", "MODE", "permission bits of the file (default: 0600)", .text = &mode},
 		{"group", "G", "group of the file, a name or a number", .text = &group},
+		{"members", "N", "processes at once, at most 1023 (default: 256)",
+		 .not_zero = "leave it out for the default", .count = &members},
+		{"threads", "N",
+		 "threads of all of them that need not take turns, at most 8191 (default: 4 for "
+		 "each member)",
+		 .not_zero = "leave it out for the default", .count = &threads},
 		{"fenced", NULL, "for hosts where membarrier(2) is missing or forbidden",
 		 .flag = &fenced},
 	};
@@ -55,6 +63,12 @@ static int cmd_create(const struct command *command, int argc, char **argv)
 			   mode);
 	if (group)
 		parse_group(command, group, &config);
+	if (members > UINT32_MAX)
+		args_wrong(command, "--members %" PRIu64 ": too many", members);
+	if (threads > UINT32_MAX)
+		args_wrong(command, "--threads %" PRIu64 ": too many", threads);
+	config.member_count_max = (uint32_t)members;
+	config.thread_count_max = (uint32_t)threads;
 	if (fenced)
 		config.flags |= COSHM_SEGMENT_FENCED;
 

@@ -111,7 +111,7 @@ static const struct {
 	{EDQUOT, "remove an object, or create the segment with a larger --max-size"},
 	{ENOSPC, "free some room, or create the segment with a larger --max-size"},
 	{EROFS, "remount the file system writable; the verbs that look (--help) work as it is"},
-	{EUSERS, "detach some processes, or create the segment anew for more members"},
+	{EUSERS, "detach some processes, or create the segment anew with a larger --members"},
 };
 
 static const char *fix_of(int error, const char *sentence)

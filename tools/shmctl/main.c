@@ -168,10 +168,21 @@ static int run_words(int argc, char **argv)
 	return unknown_word(&groups[0], argv[1]);
 }
 
+/* Before anything is parsed: a mistake in the command line is told as a document, too. */
+static bool wants_json(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+		if (!strcmp(argv[i], "--json"))
+			return true;
+	return false;
+}
+
 static int run(int argc, char **argv)
 {
 	char help[] = "--help";
 
+	if (wants_json(argc, argv))
+		errors_in_json();
 	move_leading_options(argc, argv);
 	if (argc == 1)
 		return cmd_here(false);

@@ -9,6 +9,8 @@
 #define DELAY_MAX_NS \
 	(UINT64_C(1) << 57) /* four years: due times fit into 48 bits of microseconds */
 
+#define HOUR_NS (3600 * COSHM__NS_PER_S)
+
 static uint64_t divide_up(uint64_t a, uint64_t b)
 {
 	return (a + b - 1) / b;
@@ -74,11 +76,15 @@ static int config_complete(struct coshm_queue_config *config)
 	if (!config->backoff_base_ns)
 		config->backoff_base_ns = COSHM__NS_PER_S;
 	if (!config->backoff_max_ns)
-		config->backoff_max_ns = 3600 * COSHM__NS_PER_S;
+		config->backoff_max_ns =
+			config->backoff_base_ns > HOUR_NS ? config->backoff_base_ns : HOUR_NS;
 	if (config->backoff_max_ns > DELAY_MAX_NS)
 		config->backoff_max_ns = DELAY_MAX_NS;
 	if (config->backoff_base_ns > config->backoff_max_ns)
-		config->backoff_base_ns = config->backoff_max_ns;
+		return coshm__fail(-EINVAL,
+				   "queue: backoff_base_ns is %llu, above backoff_max_ns, %llu",
+				   (unsigned long long)config->backoff_base_ns,
+				   (unsigned long long)config->backoff_max_ns);
 	if (!config->max_attempts)
 		config->max_attempts = 20;
 	if (!config->attempt_record_count)
