@@ -123,6 +123,10 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 	note_expiry(&cache->pages[page], request->expire_ms);
 	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
 	COSHM__CRASH_POINT(cache_write_announced);
+	/* The next item's place, if it is as long as this one: the CPU has none of its lines, and the unlock waits for every
+	 * store before it. Past the end of the page this does no harm. */
+	for (uint32_t ahead = 0; ahead < 192; ahead += 64)
+		__builtin_prefetch(space->item + bytes + 128 + ahead, 1);
 	memcpy(space->item, &space->word0, 8);
 	/* [C8] release, pairs [C13] in verify; who takes the lock over from a dead holder needs no more than this order:
 	 * the length stands before the end moves */
