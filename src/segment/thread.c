@@ -127,7 +127,9 @@ static void sweep_own_exited(struct coshm__segment *segment, uint32_t member_id)
 
 		if (coshm__a32_load_relaxed(&thread->owner) != member_id || tid == 0)
 			continue;
-		if (syscall(SYS_tgkill, getpid(), tid, 0) && errno == ESRCH) {
+		/* Then asked once more: the thread may have given it back before it ended, and another member has it. */
+		if (syscall(SYS_tgkill, getpid(), tid, 0) && errno == ESRCH &&
+		    coshm__a32_load_relaxed(&thread->owner) == member_id) {
 			locks_give_back(segment, thread, member_id);
 			slot_give_back(thread);
 		}
