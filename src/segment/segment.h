@@ -144,8 +144,6 @@ extern struct coshm__handle *_Atomic coshm__handles[COSHM__HANDLES_MAX];
 extern _Thread_local struct coshm__thread_local coshm__thread_locals[COSHM__SEGMENTS_MAX]
 	__attribute__((tls_model("initial-exec")));
 
-/* Slow path of coshm__op_begin: first use in this thread, in a fork child, or a read-only segment. */
-int coshm__op_begin_slow(struct coshm__op *op);
 void coshm__op_end_shared(struct coshm__op *op);
 
 /* gcc says it by a macro, clang by a feature. */

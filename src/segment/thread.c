@@ -211,11 +211,16 @@ static int member_of(const void *token, uint32_t type)
 	return error;
 }
 
-int coshm__op_begin_slow(struct coshm__op *op)
+/*
+ * -EAGAIN: the process is no member, or is the rescuer. That is for the thread that rescues alone: the membership ends
+ * under whoever else works by it. It has the mutex that member_of waits for.
+ */
+static int begin_as_member(struct coshm__op *op, int rescues)
 {
 	struct coshm__segment *segment = op->segment;
 	struct coshm__thread_local *mine = &coshm__thread_locals[segment->index];
 	uint64_t key = coshm__a64_load_relaxed(&coshm__process->key[segment->index]);
+	int is_rescuer;
 
 	if (!key)
 		return -EAGAIN;
@@ -225,10 +230,11 @@ int coshm__op_begin_slow(struct coshm__op *op)
 		op->thread = mine->thread;
 		return 0;
 	}
+	is_rescuer = coshm__member_is_rescuer(segment, op->member_id);
+	if (is_rescuer && !rescues)
+		return -EAGAIN;
 	pthread_once(&key_once, key_once_body);
-	op->thread = coshm__member_is_rescuer(segment, op->member_id)
-			     ? NULL
-			     : coshm__thread_claim(segment, op->member_id);
+	op->thread = is_rescuer ? NULL : coshm__thread_claim(segment, op->member_id);
 	if (op->thread) {
 		mine->thread = op->thread;
 		mine->key = key;
@@ -270,7 +276,7 @@ static int begin_once(struct coshm__op *op, const void *token, uint32_t type, in
 		if (op->segment->read_only)
 			error = writes ? -EROFS : look_is_over(handle) ? -ESTALE : 0;
 		else
-			error = coshm__op_begin_slow(op);
+			error = begin_as_member(op, 0);
 	}
 	if (error)
 		coshm__rcu_read_unlock();
@@ -301,7 +307,7 @@ int coshm__op_begin_internal(struct coshm__op *op, struct coshm__segment *segmen
 
 	coshm__rcu_read_lock();
 	*op = (struct coshm__op){.segment = segment};
-	error = segment->read_only ? -EROFS : coshm__op_begin_slow(op);
+	error = segment->read_only ? -EROFS : begin_as_member(op, 1);
 	if (error)
 		coshm__rcu_read_unlock();
 	return error;

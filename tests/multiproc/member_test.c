@@ -327,6 +327,66 @@ static void dead_by_the_dozen_never_fill_the_house(void **state)
 	assert_int_equal(proc_collect(proc_spawn(attach_anew, NULL), PROC_DEADLINE_NS), 0);
 }
 
+static _Atomic int rescues, begins;
+
+/* Called by the thread that cleans up as the rescuer: it is held up until the other one tries to work. */
+static void hold_the_rescuer(void *context, int level, const char *text)
+{
+	(void)context;
+	(void)level;
+	(void)text;
+	if (atomic_exchange(&rescues, 1))
+		return;
+	if (wait_for(&begins))
+		_exit(50);
+	test_sleep_ns(50000000);
+}
+
+static void *work_while_it_rescues(void *arg)
+{
+	struct coshm__op op;
+	int *wrong = arg;
+
+	wait_for(&rescues);
+	atomic_store(&begins, 1);
+	*wrong = coshm__op_begin(&op, token, COSHM_OBJECT_QUEUE);
+	if (*wrong)
+		return NULL;
+	/* The membership that it works under is the one that the process keeps. */
+	if (coshm__member_is_rescuer(op.segment, op.member_id))
+		*wrong = 1;
+	else if (coshm__a32_load_relaxed(&op.thread->owner) != op.member_id)
+		*wrong = 2;
+	coshm__op_end(&op);
+	return NULL;
+}
+
+static int child_with_two_threads(void *arg)
+{
+	pthread_t thread;
+	int wrong = 0;
+
+	(void)arg;
+	coshm_set_log(hold_the_rescuer, NULL, COSHM_LOG_WARNING);
+	if (pthread_create(&thread, NULL, work_while_it_rescues, &wrong))
+		return 1;
+	if (!member_id())
+		return 2;
+	if (pthread_join(thread, NULL) || wrong)
+		return 10 + abs(wrong) % 50;
+	return atomic_load(&rescues) ? 0 : 3;
+}
+
+static void only_the_thread_that_rescues_works_as_the_rescuer(void **state)
+{
+	(void)state;
+	for (int i = 0; i < MEMBERS - 1; i++)
+		assert_int_equal(proc_collect(proc_spawn(attach_and_die, NULL), PROC_DEADLINE_NS),
+				 -SIGKILL);
+	assert_int_equal(proc_collect(proc_spawn(child_with_two_threads, NULL), PROC_DEADLINE_NS),
+			 0);
+}
+
 static int close_all_and_stay(void *arg)
 {
 	uint32_t id = member_id();
@@ -705,6 +765,7 @@ int main(int argc, char **argv)
 		MEMBER_TEST(full_house_is_eusers_until_one_leaves_or_dies),
 		MEMBER_TEST(attach_works_after_all_members_were_killed),
 		MEMBER_TEST(dead_by_the_dozen_never_fill_the_house),
+		MEMBER_TEST(only_the_thread_that_rescues_works_as_the_rescuer),
 		MEMBER_TEST(closing_all_descriptors_is_not_death),
 		MEMBER_TEST(exec_is_death),
 		MEMBER_TEST(vfork_and_exec_change_nothing),
