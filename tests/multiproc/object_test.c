@@ -223,6 +223,58 @@ static void neither_while_members_are_killed(void **state)
 	run_churn(300);
 }
 
+/* --- an entry that comes alive while its creator is judged ------------------------------------------------------ */
+
+static uint64_t live_word;
+
+/* As if it were killed while it builds. */
+static int build_and_die(void *arg)
+{
+	struct coshm__a64 *word = &toy_segment(segment)->entries[0].word;
+	struct coshm__op op;
+	void *token;
+
+	(void)arg;
+	if (toy_create(segment, "alive", 0, 7, &token) ||
+	    coshm__op_begin(&op, token, COSHM_OBJECT_QUEUE))
+		return 1;
+	coshm__a64_store_release(
+		word, coshm__entry_word(coshm__entry_generation_of(coshm__a64_load_relaxed(word)),
+					op.member_id, COSHM__ENTRY_BUILDING));
+	raise(SIGKILL);
+	return 2;
+}
+
+/*
+ * Called where the death has been seen, by who read the entry before that. As far as anybody can tell, its creator has
+ * finished it in between, and died then.
+ */
+static void finish_it(void *context, int level, const char *text)
+{
+	(void)context;
+	(void)level;
+	(void)text;
+	coshm__a64_store_release(&toy_segment(segment)->entries[0].word, live_word);
+}
+
+static void entry_that_came_alive_while_its_creator_was_judged_stays(void **state)
+{
+	struct coshm__a64 *word = &toy_segment(segment)->entries[0].word;
+	void *token, *alive;
+
+	(void)state;
+	assert_int_equal(proc_collect(proc_spawn(build_and_die, NULL), PROC_DEADLINE_NS), -SIGKILL);
+	assert_int_equal(coshm__entry_state_of(word->value), COSHM__ENTRY_BUILDING);
+	live_word =
+		coshm__entry_word(coshm__entry_generation_of(word->value), 0, COSHM__ENTRY_LIVE);
+	coshm_set_log(finish_it, NULL, COSHM_LOG_WARNING);
+	assert_int_equal(toy_create(segment, "next", 0, 8, &token), 0); /* tidies */
+	coshm_set_log(NULL, NULL, 0);
+	assert_int_equal(word->value, live_word);
+	assert_int_equal(toy_open(segment, "alive", &alive), 0);
+	assert_int_equal(toy_peek(alive)->payload.value, 7);
+}
+
 #define OBJECT_TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(int argc, char **argv)
@@ -230,6 +282,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		OBJECT_TEST(one_name_is_created_exactly_once_by_16_processes),
 		OBJECT_TEST(one_segment_is_created_exactly_once_by_16_processes),
+		OBJECT_TEST(entry_that_came_alive_while_its_creator_was_judged_stays),
 		OBJECT_TEST(memory_that_somebody_has_open_is_never_reused),
 		OBJECT_TEST(neither_while_members_are_killed),
 	};
