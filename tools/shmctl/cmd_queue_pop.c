@@ -127,13 +127,13 @@ static int cmd_queue_pop(const struct command *command, int argc, char **argv)
 	struct args args = args_parse(command, options, OUTPUT_COUNT(options), argc, argv);
 	struct attached attached;
 	struct coshm_task task;
-	int status =
-		attach_open(&attached, args_object(&args, 0), attach_flags(&args), ATTACH_QUEUE);
-	int got;
+	int status, got;
 
+	/* Before there is anything to leave behind. */
+	child_catch_signals();
+	status = attach_open(&attached, args_object(&args, 0), attach_flags(&args), ATTACH_QUEUE);
 	if (status)
 		return status;
-	child_catch_signals();
 	got = reserve(&attached, wait_ns, &task);
 	if (got == 1)
 		return work(&attached, args.program, &task);
