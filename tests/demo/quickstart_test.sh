@@ -21,12 +21,12 @@ export QUICKSTART_BUILD_DIR TMPDIR
 web=
 trap '[ -z "$web" ] || kill "$web" 2>/dev/null; rm -rf "$tap_dir"' EXIT
 
-# Waits up to 20 s for a command to succeed.
+# Waits for a command to succeed; two minutes are more than any machine needs.
 soon() {
 	tries=0
 	until "$@" 2>/dev/null; do
 		tries=$((tries + 1))
-		[ $tries -lt 200 ] || return 1
+		[ $tries -lt 1200 ] || return 1
 		sleep 0.1
 	done
 }
@@ -50,9 +50,13 @@ json() {
 	sed -n "s/^  \"$1\": \(.*[^,]\),*$/\1/p" "$tap_dir/out"
 }
 
-check "three seconds with kills hold every invariant" run --seconds 3 --json
+# On a machine with much else to do nobody may come by to be killed in three seconds.
+for seconds in 3 12 48; do
+	check "$seconds seconds with kills hold every invariant" run --seconds $seconds --json
+	[ "$(json kills)" = 0 ] || break
+done
 check_equal "its JSON says so" true "$(json ok)"
-check "a line for each second goes to stderr" grep -q "^ *2s  *[0-9]" "$tap_dir/err"
+check "a line for each second goes to stderr" grep -q "^ *1s  *[0-9]" "$tap_dir/err"
 check "... under a header that names each status" grep -q " 429  *503 " "$tap_dir/err"
 check "... and none to stdout" test "$(head -c 1 "$tap_dir/out")" = "{"
 check_equal "no task is lost" 0 "$(json tasks_lost)"
@@ -79,12 +83,13 @@ check "without --json there is a live line per second and a verdict" run --secon
 check "the live lines" grep -q '^ *1s ' "$tap_dir/out"
 check "the verdict" grep -q '^every invariant held' "$tap_dir/out"
 
-# What is meant for quickstart must not end this script, whichever way it comes.
-trap '' HUP INT TERM
 for expected in INT:130 TERM:143 HUP:129; do
 	signal=${expected%:*}
+	# What the run before has said must not be taken for this one's: the shell's child empties the file only once it
+	# runs, and a signal that reaches it before it is quickstart runs this script's traps in it.
+	rm -f "$tap_dir/out"
 	# a shell ignores SIGINT in what it starts in the background; env undoes that
-	env --default-signal=INT,TERM,HUP "$srcdir/scripts/quickstart" --seconds 60 >"$tap_dir/out" 2>&1 &
+	env --default-signal=INT "$srcdir/scripts/quickstart" --seconds 600 >"$tap_dir/out" 2>&1 &
 	pid=$!
 	check "it runs before SIG$signal" soon grep -q '^ *1s ' "$tap_dir/out"
 	kill -"$signal" "$pid"
@@ -93,14 +98,14 @@ for expected in INT:130 TERM:143 HUP:129; do
 	check_equal "SIG$signal ends it" "${expected#*:}" "$status"
 	check "SIG$signal leaves nothing behind" soon gone $pid
 done
-trap 'exit 99' HUP INT TERM
 
 check "--stay returns while the server goes on" run --seconds 1 --stay
 master=$(sed -n 's/^  kill \([0-9]*\)$/\1/p' "$tap_dir/out")
 check "it says how to stop" test -n "$master"
 check "the server is there" kill -0 "${master:-0}"
 # What it says to try works as it stands; shmctl is built only where its libraries are.
-sed -n '/^The server goes on/,/^Stop it/s/^  //p' "$tap_dir/out" | grep -v '^kill -9' >"$tap_dir/try"
+sed -n '/^The server goes on/,/^Stop it/s/^  //p' "$tap_dir/out" | grep -v '^kill -9' |
+	sed '/examples\/replay/s/ *#.*/ --max-block-ms 60000/' >"$tap_dir/try"
 command -v curl >/dev/null || sed -i /curl/d "$tap_dir/try"
 [ -x tools/shmctl/shmctl ] || sed -i /shmctl/d "$tap_dir/try"
 check "what it says to try works" sh -eu "$tap_dir/try"
@@ -137,55 +142,73 @@ url=http://127.0.0.1:$(sed -n 's/^port //p' "$tap_dir/run/server")
 get() {
 	to_charge=$1 path=$2
 	shift 2
-	curl -s -m 10 -H "X-Client: $to_charge" -D "$tap_dir/head" -o "$tap_dir/body" \
+	curl -s -m 120 -H "X-Client: $to_charge" -D "$tap_dir/head" -o "$tap_dir/body" \
 		-w '%{http_code}' "$@" "$url$path"
 }
 
 head_has() {
-	tr -d '\r' <"$tap_dir/head" | grep -qiE "^$1\$"
+	tr -d '\r' <"$tap_dir/head$2" | grep -qiE "^$1\$"
 }
 
-# The page may take longer than a request waits, on a slow machine: then with another one.
+# keep N - what came back, for later
+keep() {
+	mv "$tap_dir/head" "$tap_dir/head$1" && mv "$tap_dir/body" "$tap_dir/body$1"
+}
+
+# The life of a page, which is five seconds. What is asked for within less has met one and the same.
+page_life() {
+	born=$(date +%s)
+	miss=$(get "$client" "$page") && keep 1
+	etag=$(tr -d '\r' <"$tap_dir/head1" | sed -n 's/^ETag: //p')
+	hit=$(get "$client" "$page") && keep 2
+	match=$(get "$client" "$page" -H "If-None-Match: $etag")
+	other=$(get "$client" "$page" -H 'If-None-Match: "0"')
+	head=$(get "$client" "$page" -I)
+	[ $(($(date +%s) - born)) -lt 4 ]
+}
+
+# On a slow machine the page may take longer than a request waits, or all of it longer than a page lives: then with
+# another one.
 got_miss() {
 	tries=0
-	while [ $tries -lt 50 ]; do
-		tries=$((tries + 1)) page=/one/$tries
-		[ "$(get "a$tries" "$page")" != 200 ] || return 0
+	while [ $tries -lt 100 ]; do
+		tries=$((tries + 1)) page=/one/$tries client=a$tries
+		! page_life || [ "$miss" != 200 ] || return 0
 	done
 	return 1
 }
 check "a miss waits for the page" got_miss
-client=a$tries
-check "and says that it was one" head_has 'X-Cache: MISS'
-check "it has an ETag" head_has 'ETag: "[0-9a-f]{16}"'
-check "and says where the client stands" head_has 'RateLimit: "default";r=6;t=[0-9]+'
-check "under which policy" head_has 'RateLimit-Policy: "default";q=7;w=7'
-check "and the same in the older way" head_has 'X-RateLimit-Remaining: 6'
-etag=$(tr -d '\r' <"$tap_dir/head" | sed -n 's/^ETag: //p')
-cp "$tap_dir/body" "$tap_dir/first"
-check_equal "the second one" 200 "$(get "$client" "$page")"
-check "is a hit" head_has 'X-Cache: HIT'
-check "with the same bytes" cmp "$tap_dir/first" "$tap_dir/body"
-check_equal "a client that has it is told so" 304 "$(get "$client" "$page" -H "If-None-Match: $etag")"
-check_equal "with another ETag it is sent" 200 "$(get "$client" "$page" -H 'If-None-Match: "0"')"
-check_equal "HEAD has no body" 200 "$(get "$client" "$page" -I)"
-# Tokens come back meanwhile, but not as fast.
-for i in $(seq 30); do
-	last=$(get "$client" "$page")
-	[ "$last" != 429 ] || break
+check "and says that it was one" head_has 'X-Cache: MISS' 1
+check "it has an ETag" head_has 'ETag: "[0-9a-f]{16}"' 1
+check "and says where the client stands" head_has 'RateLimit: "default";r=6;t=[0-9]+' 1
+check "under which policy" head_has 'RateLimit-Policy: "default";q=7;w=7' 1
+check "and the same in the older way" head_has 'X-RateLimit-Remaining: 6' 1
+check_equal "the second one" 200 "$hit"
+check "is a hit" head_has 'X-Cache: HIT' 2
+check "with the same bytes" cmp "$tap_dir/body1" "$tap_dir/body2"
+check_equal "a client that has it is told so" 304 "$match"
+check_equal "with another ETag it is sent" 200 "$other"
+check_equal "HEAD has no body" 200 "$head"
+# In one go: tokens come back meanwhile, but not as fast.
+set --
+for i in $(seq 60); do
+	set -- "$@" -o /dev/null "$url$page"
 done
-check_equal "over the limit" 429 "$last"
-check "it is told when to come back" head_has 'Retry-After: 1'
-check "nothing is left" head_has 'X-RateLimit-Remaining: 0'
-check "how much there is at all" head_has 'X-RateLimit-Limit: 7'
-check "and when all is back" head_has 'X-RateLimit-Reset: [67]'
-check_equal "another client is not touched by that" 200 "$(get b "$page")"
+curl -s -m 120 -H "X-Client: $client" -D "$tap_dir/heads" "$@"
+awk '/^HTTP/ { over = / 429 / } over && /^HTTP/ { head = "" } over { head = head $0 "\n" } END { printf "%s", head }' \
+	"$tap_dir/heads" >"$tap_dir/head3"
+check "over the limit" head_has 'HTTP/1.1 429.*' 3
+check "it is told when to come back" head_has 'Retry-After: 1' 3
+check "nothing is left" head_has 'X-RateLimit-Remaining: 0' 3
+check "how much there is at all" head_has 'X-RateLimit-Limit: 7' 3
+check "and when all is back" head_has 'X-RateLimit-Reset: [67]' 3
+check "another client is not touched by that" test "$(get b "$page")" != 429
 check_equal "a long URL is refused" 414 \
 	"$(get c "/$(printf '%01100d' 0)")"
 
 # Forty misses at once for one renderer: some wait in vain, all are answered, none is lost.
 for i in $(seq 40); do
-	curl -s -m 10 -o /dev/null -w '%{http_code}\n' -H "X-Client: d$i" "$url/page/$i" &
+	curl -s -m 120 -o /dev/null -w '%{http_code}\n' -H "X-Client: d$i" "$url/page/$i" &
 done >"$tap_dir/codes"
 for i in $(seq 20); do
 	curl -s -m 0.02 -o /dev/null -H "X-Client: e$i" "$url/gone/$i" &
@@ -197,7 +220,8 @@ check_equal "all of forty misses at once are answered" 40 "$(grep -cE '^(200|202
 check_equal "one to the queue that had no time is there a moment later" 200 "$(soon \
 	sh -c "[ \$(curl -s -o /dev/null -w '%{http_code}' -H 'X-Client: f' $url/page/40) = 200 ]" &&
 	echo 200)"
-check_equal "those who hung up while they waited did no harm" 200 "$(get g /two)"
+check "those who hung up while they waited did no harm" soon \
+	sh -c "[ \$(curl -s -o /dev/null -w '%{http_code}' -H 'X-Client: g' $url/two) = 200 ]"
 
 check_status 1 "a second server on the same segment is refused" \
 	examples/prefork-web --segment "web-test-$$"
