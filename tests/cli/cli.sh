@@ -8,7 +8,7 @@
 #   says "a thing" TEXT       passes if TEXT (a fixed string) is in $err
 #   prints "a thing" TEXT     passes if TEXT (a fixed string) is in $out
 #   prints_not "a thing" TEXT
-#   eventually COMMAND...     tries it for ten seconds
+#   eventually COMMAND...     tries it for a minute at least
 #
 # $seg is a segment name that no other test has; what begins with it in /dev/shm is removed at the end.
 # SHMCTL names another shmctl than the one that was built.
@@ -87,7 +87,7 @@ eventually() {
 	eventually_tries=0
 	until "$@" >/dev/null 2>&1; do
 		eventually_tries=$((eventually_tries + 1))
-		[ "$eventually_tries" -lt 200 ] || return 1
+		[ "$eventually_tries" -lt 1200 ] || return 1
 		sleep 0.05
 	done
 }

@@ -5,7 +5,7 @@
 "$shmctl" create "$seg" --size 4M
 "$shmctl" queue create "$seg/mail" --capacity 16 --max-payload 1K --max-attempts 3 --backoff fixed:1ms
 "$shmctl" queue push "$seg/mail" task >/dev/null
-"$shmctl" queue pop "$seg/mail" -- sleep 60 >"$tap_dir/pop.out" 2>&1 &
+"$shmctl" queue pop "$seg/mail" -- sleep 600 >"$tap_dir/pop.out" 2>&1 &
 pop=$!
 check "the worker has the task" eventually depth mail leased 1
 
@@ -41,8 +41,9 @@ expect 0 "verify for people" verify "$seg"
 prints "... calls it ok" "$seg: ok"
 check "looking changed nothing" dead
 if [ -n "$child" ]; then
+	# Where process 1 is no init, nobody collects it.
 	gone() {
-		! kill -0 "$child"
+		case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | [ZX]*) ;; *) return 1 ;; esac
 	}
 	check "the program that the worker ran was told to stop" eventually gone
 else
@@ -55,6 +56,6 @@ run ps "$seg" --json
 check_equal "nobody is left" 0 "$(in_json members.length)"
 expect 0 "verify after the reap" verify "$seg" --json
 check_equal "... nothing is pending" 0 "$(in_json pending)"
-expect 0 "the task is delivered again" queue pop "$seg/mail" --wait 10s -- cat
+expect 0 "the task is delivered again" queue pop "$seg/mail" --wait 1m -- cat
 check_equal "... as it was" task "$(cat "$out")"
 finish

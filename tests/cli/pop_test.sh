@@ -74,7 +74,7 @@ stop_pop() {
 }
 fresh
 push x
-start_pop sleep 30
+start_pop sleep 600
 stop_pop TERM
 check_equal "SIGTERM while CMD runs ends CMD" 143 "$status"
 check "... and the task is ready again" depth mail ready 1
@@ -82,7 +82,7 @@ run queue peek "$seg/mail" --json
 check_equal "... with no attempt counted" 0 "$(in_json tasks.0.attempts)"
 
 # shellcheck disable=SC2016
-start_pop sh -c 'trap "exit 0" TERM; touch "$0"; for i in $(seq 400); do sleep 0.05; done' "$tap_dir/ready"
+start_pop sh -c 'trap "exit 0" TERM; touch "$0"; for i in $(seq 12000); do sleep 0.05; done' "$tap_dir/ready"
 eventually test -e "$tap_dir/ready"
 stop_pop TERM
 check_equal "a CMD that finishes on SIGTERM" 0 "$status"
@@ -90,7 +90,7 @@ expect 7 "... has done its task" queue pop "$seg/mail" -- true
 
 push x
 # shellcheck disable=SC2016
-start_pop sh -c 'trap "exit 5" TERM; touch "$0"; for i in $(seq 400); do sleep 0.05; done' "$tap_dir/ready"
+start_pop sh -c 'trap "exit 5" TERM; touch "$0"; for i in $(seq 12000); do sleep 0.05; done' "$tap_dir/ready"
 eventually test -e "$tap_dir/ready"
 stop_pop TERM
 check_equal "a CMD that gives up on SIGTERM" 5 "$status"

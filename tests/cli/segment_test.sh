@@ -48,7 +48,7 @@ run ls "$seg"
 prints_not "ls does not call open what nobody has open" "still open"
 "$shmctl" queue create "$seg/kept" --capacity 4 --max-payload 100
 "$shmctl" queue push "$seg/kept" task >/dev/null
-"$shmctl" queue pop "$seg/kept" -- sleep 60 >/dev/null 2>&1 &
+"$shmctl" queue pop "$seg/kept" -- sleep 600 >/dev/null 2>&1 &
 pop=$!
 check "control: a worker has it open" eventually depth kept leased 1
 "$shmctl" rm "$seg/kept" --yes
