@@ -30,6 +30,7 @@
 #define LIMITER_KEYS 8
 #define BINS	     128 /* of BIN_NS, a ring */
 #define BIN_NS	     (250 * MS)
+#define BIN_BITS     24
 #define QUEUES	     2
 #define TASKS	     65536
 
@@ -72,10 +73,8 @@ struct key_book {
 
 struct limiter_book {
 	_Atomic uint64_t admitted, refunds_begun, first_ns, last_ns;
-	struct bin {
-		_Atomic uint64_t number; /* which of all bins this is */
-		_Atomic uint64_t admitted;
-	} bins[BINS];
+	/* Which of all bins this is << BIN_BITS | admitted. One word: who begins it anew may be stopped, or killed. */
+	_Atomic uint64_t bins[BINS];
 };
 
 /*

@@ -30,17 +30,18 @@ int limiter_create(struct coshm_segment *segment)
 static void bin_add(struct limiter_book *book, uint64_t before_ns, uint64_t after_ns, uint64_t cost)
 {
 	const uint64_t number = before_ns / BIN_NS;
-	struct bin *bin = &book->bins[number % BINS];
-	uint64_t there = atomic_load(&bin->number);
+	_Atomic uint64_t *bin = &book->bins[number % BINS];
+	uint64_t there = atomic_load(bin), next;
 
 	if (after_ns / BIN_NS != number)
 		return;
-	/* Who comes first begins it anew. Who was stopped for longer than the ring lasts adds nothing. */
-	if (there < number && atomic_compare_exchange_strong(&bin->number, &there, number))
-		atomic_store(&bin->admitted, 0);
-	else if (there > number)
-		return;
-	atomic_fetch_add(&bin->admitted, cost);
+	do {
+		/* Who was stopped for longer than the ring lasts adds nothing. */
+		if (there >> BIN_BITS > number)
+			return;
+		/* Who comes first begins it anew. */
+		next = there >> BIN_BITS == number ? there : number << BIN_BITS;
+	} while (!atomic_compare_exchange_weak(bin, &there, next + cost));
 }
 
 /* All that is admitted was decided between the earliest and the latest of these. */
@@ -105,11 +106,10 @@ void limiter_check(void)
 {
 	for (uint32_t key = 0; key < REFUNDABLE; key++) {
 		for (uint32_t i = 0; i < BINS; i++) {
-			struct bin *bin = &books->limits[key].bins[i];
-			const uint64_t number = atomic_load(&bin->number);
-			const uint64_t admitted = atomic_load(&bin->admitted);
+			const uint64_t admitted = atomic_load(&books->limits[key].bins[i]) &
+						  ((UINT64_C(1) << BIN_BITS) - 1);
 
-			if (admitted > most(BIN_NS) && atomic_load(&bin->number) == number)
+			if (admitted > most(BIN_NS))
 				violation("limiter key %u: %llu tokens within %llu ms", key,
 					  (unsigned long long)admitted,
 					  (unsigned long long)(BIN_NS / MS));

@@ -85,10 +85,11 @@ static int collect_one(struct soak *soak)
 	pid = info.si_pid;
 	if (pid == 0)
 		return 0;
+	/* -1: its parent took it out of the books, and died before it collected it. */
 	was_doomed = process_collected(pid);
 	if (info.si_code == CLD_EXITED
 		    ? info.si_status != 0
-		    : info.si_status != SIGKILL || (was_doomed != 1 && !is_over()))
+		    : info.si_status != SIGKILL || (was_doomed == 0 && !is_over()))
 		violation("process %d ended by %s %d", (int)pid,
 			  info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
 	for (int i = 0; i < STOPPED_MAX; i++)
