@@ -232,18 +232,20 @@ static void configuration_is_kept_with_its_defaults(void **state)
 /* P6 */
 static void expired_value_is_a_miss_and_add_finds_it_absent(void **state)
 {
+	const uint64_t minute_ns = UINT64_C(60000000000), hour_ns = 60 * minute_ns;
 	struct coshm_cache *cache = make(state, "c", &small_cache);
 	struct coshm_cache_item item;
 	char buffer[8];
 	size_t size = sizeof(buffer);
 
-	assert_int_equal(coshm_cache_set(cache, "a", 1, "x", 1, UINT64_C(10000000000)), 0);
+	assert_int_equal(coshm_cache_set(cache, "a", 1, "x", 1, hour_ns), 0);
 	assert_int_equal(coshm_cache_set(cache, "b", 1, "y", 1, COSHM_FOREVER), 0);
 	assert_int_equal(coshm_cache_get(cache, "a", 1, buffer, &size, &item), 1);
-	assert_in_range(item.ttl_ns, UINT64_C(9900000000), UINT64_C(10010000000));
-	pass_time(cache, UINT64_C(9900000000));
+	/* The clock of the machine goes on as well, but not by minutes. */
+	assert_in_range(item.ttl_ns, hour_ns - 5 * minute_ns, hour_ns + UINT64_C(10000000));
+	pass_time(cache, hour_ns - 10 * minute_ns);
 	assert_string_equal(get(cache, "a"), "x");
-	pass_time(cache, UINT64_C(120000000));
+	pass_time(cache, 10 * minute_ns + UINT64_C(10000000));
 	assert_null(get(cache, "a"));
 	assert_int_equal(coshm_cache_exists(cache, "a", 1), 0);
 	assert_int_equal(coshm_cache_replace(cache, "a", 1, "z", 1, 0), 0);

@@ -23,7 +23,7 @@
 #include <cmocka.h>
 
 #define MIB	    (UINT64_C(1) << 20)
-#define DEADLINE_NS UINT64_C(60000000000)
+#define DEADLINE_NS PROC_DEADLINE_NS
 
 struct fixture {
 	char name[TEST_SEGMENT_NAME_SIZE];

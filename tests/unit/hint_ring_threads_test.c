@@ -37,7 +37,10 @@ static void every_record_comes_through_whole_with_two_producers_and_two_consumer
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(
 			pthread_create(&threads[i], NULL, i % 2 ? consume : produce, &flow), 0);
-	nanosleep(&for_a_while, NULL);
+	/* At least so many, however seldom they come to run. */
+	do
+		nanosleep(&for_a_while, NULL);
+	while (coshm__a64_load_relaxed(&flow.shared->produced) <= FLOW_RECORDS);
 	coshm__a32_store_relaxed(&flow.shared->stop_producing, 1);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
