@@ -196,6 +196,7 @@ static void huge_items_fit_from_many_processes(void **state)
 	(void)state;
 	crowd_start(&crowd, 4, store_huge_ones, books, NULL);
 	crowd_torment(&crowd, 0, 4, CROWD_KILL, test_run_ns());
+	CROWD_UNTIL(books->stored > 100);
 	crowd_finish(&crowd);
 	assert_true(books->stored > 100);
 	assert_int_equal(coshm_segment_reap(books->segment, NULL), 0);
@@ -473,6 +474,7 @@ static void lru_with_one_lane_is_the_exact_model_across_processes(void **state)
 		assert_int_equal(model_step(books, cache), 0);
 	crowd_start(&crowd, MODEL_MEMBERS, model_in_turn, books, NULL);
 	test_sleep_ns(test_run_ns() / 2);
+	CROWD_UNTIL(books->turn > MODEL_MEMBERS);
 	crowd_finish(&crowd);
 	assert_true(books->turn > MODEL_MEMBERS);
 	segment_is_sound(books->segment);
@@ -510,6 +512,7 @@ static void max_entries_holds_under_kills(void **state)
 	(void)state;
 	crowd_start(&crowd, 4, crowd_the_few, books, NULL);
 	crowd_torment(&crowd, 0, 4, CROWD_KILL, test_run_ns() / 2);
+	CROWD_UNTIL(books->stored > 100);
 	crowd_finish(&crowd);
 	assert_true(books->stored > 100);
 	assert_int_equal(coshm_segment_reap(books->segment, NULL), 0);

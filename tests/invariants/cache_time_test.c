@@ -26,11 +26,23 @@ struct entry {
 struct books {
 	char name[TEST_SEGMENT_NAME_SIZE];
 	struct coshm_segment *segment;
-	uint64_t coarse_ns;
 	_Atomic uint64_t hits, expired;
 	struct entry entries[KEYS];
 };
 
+/*
+ * The clock that the header means. Where a hypervisor takes CPUs away it may fall behind the exact one by far more than
+ * its tick, so times are compared with its own.
+ */
+static uint64_t coarse_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
+}
+
+/* Times to live are kept in whole milliseconds. */
 static int write_with_ttl(struct books *books, struct coshm_cache *cache, uint64_t *seed,
 			  uint32_t key)
 {
@@ -43,10 +55,10 @@ static int write_with_ttl(struct books *books, struct coshm_cache *cache, uint64
 		value[i] = sequence + 1;
 	atomic_store(&entry->sequence, sequence + 1);
 	atomic_store(&entry->ttl_ns, random_below(seed, 40 * MS) + 1);
-	atomic_store(&entry->before_ns, coshm_segment_now_ns(books->segment));
+	atomic_store(&entry->before_ns, coarse_now_ns());
 	rc = coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value), entry->ttl_ns);
 	PROMISE_EQUAL(rc, 0);
-	atomic_store(&entry->after_ns, coshm_segment_now_ns(books->segment));
+	atomic_store(&entry->after_ns, coarse_now_ns());
 	atomic_store(&entry->sequence, sequence + 2);
 	return 0;
 }
@@ -57,7 +69,7 @@ static int read_with_ttl(struct books *books, struct coshm_cache *cache, uint32_
 	const uint64_t sequence = atomic_load(&entry->sequence);
 	const uint64_t ttl_ns = entry->ttl_ns, set_before_ns = entry->before_ns,
 		       set_after_ns = entry->after_ns;
-	const uint64_t before_ns = coshm_segment_now_ns(books->segment);
+	const uint64_t before_ns = coarse_now_ns();
 	struct coshm_cache_item item;
 	uint64_t value[8], after_ns;
 	size_t size_bytes = sizeof(value);
@@ -65,23 +77,23 @@ static int read_with_ttl(struct books *books, struct coshm_cache *cache, uint32_
 
 	exists = coshm_cache_exists(cache, &key, sizeof(key));
 	rc = coshm_cache_get(cache, &key, sizeof(key), value, &size_bytes, &item);
-	after_ns = coshm_segment_now_ns(books->segment);
+	after_ns = coarse_now_ns();
 	/* Only if the set had returned and no other began meanwhile. */
 	if (sequence % 2 || sequence == 0 || atomic_load(&entry->sequence) != sequence)
 		return 0;
 	PROMISE(rc == 0 || rc == 1);
 	if (rc == 1) {
 		PROMISE_EQUAL(value[0], sequence - 1);
-		PROMISE(before_ns <= set_after_ns + ttl_ns + books->coarse_ns);
-		PROMISE(item.ttl_ns <= ttl_ns + books->coarse_ns);
-		PROMISE(before_ns + item.ttl_ns <= set_after_ns + ttl_ns + 2 * books->coarse_ns);
+		PROMISE(before_ns <= set_after_ns + ttl_ns + MS);
+		PROMISE(item.ttl_ns <= ttl_ns + MS);
+		PROMISE(before_ns + item.ttl_ns <= set_after_ns + ttl_ns + MS);
 		books->hits++;
 	} else {
-		PROMISE(after_ns + books->coarse_ns >= set_before_ns + ttl_ns);
+		PROMISE(after_ns >= set_before_ns + ttl_ns);
 		books->expired++;
 	}
 	if (exists)
-		PROMISE(before_ns <= set_after_ns + ttl_ns + books->coarse_ns);
+		PROMISE(before_ns <= set_after_ns + ttl_ns + MS);
 	return 0;
 }
 
@@ -115,13 +127,8 @@ static struct coshm_cache *cache_new(struct books *books, const char *tag)
 {
 	const struct coshm_cache_config config = {.struct_size_bytes = sizeof(config),
 						  .size_bytes = 4 << 20};
-	struct timespec tick;
 	struct coshm_cache *cache;
 
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-	books->coarse_ns = 2 * (uint64_t)tick.tv_nsec;
-	if (books->coarse_ns < 8 * MS)
-		books->coarse_ns = 8 * MS;
 	books->segment = segment_for_test(books->name, tag, 6 << 20);
 	assert_int_equal(coshm_cache_create(books->segment, "c", &config, 0, &cache), 0);
 	return cache;
@@ -136,6 +143,7 @@ static void no_value_is_served_late_or_gone_early(void **state)
 	(void)cache_new(books, "cache-ttl");
 	crowd_start(&crowd, 4, watch_the_time, books, NULL);
 	crowd_torment(&crowd, 0, 4, CROWD_STOP, test_run_ns());
+	CROWD_UNTIL(books->hits > 0 && books->expired > 0);
 	crowd_finish(&crowd);
 	assert_true(books->hits > 0 && books->expired > 0);
 	segment_is_sound(books->segment);
@@ -185,6 +193,7 @@ static void expired_key_is_absent_for_every_operation(void **state)
 	struct books *books = proc_shared_alloc(sizeof(*books));
 	struct coshm_cache *cache = cache_new(books, "cache-gone");
 	const uint64_t ttl_ns = 2 * MS;
+	uint64_t until_ns;
 	struct coshm_cache_view view;
 	char value[32];
 	size_t size_bytes = sizeof(value);
@@ -194,7 +203,8 @@ static void expired_key_is_absent_for_every_operation(void **state)
 	for (uint32_t i = 0; i < 10; i++)
 		assert_int_equal(coshm_cache_set(cache, &i, sizeof(i), "old", 3, ttl_ns), 0);
 	assert_int_equal(coshm_cache_incr(cache, "n", 1, 5, 0, ttl_ns, &sum), 0);
-	test_sleep_ns(ttl_ns + books->coarse_ns + MS);
+	for (until_ns = coarse_now_ns() + ttl_ns + MS; coarse_now_ns() < until_ns;)
+		test_sleep_ns(MS);
 	for (uint32_t i = 0; i < 10; i++) {
 		assert_int_equal(coshm_cache_exists(cache, &i, sizeof(i)), 0);
 		assert_int_equal(coshm_cache_peek(cache, &i, sizeof(i), value, &size_bytes, NULL),
@@ -230,7 +240,7 @@ static void number_keeps_the_time_of_its_creation(void **state)
 
 		assert_int_equal(coshm_cache_incr(cache, "n", 1, 1, 0, i % 2 ? MS : 0, &sum), 0);
 		assert_int_equal(coshm_cache_get(cache, "n", 1, value, &size_bytes, &item), 1);
-		assert_true(item.ttl_ns <= 3600 * SECOND + books->coarse_ns);
+		assert_true(item.ttl_ns <= 3600 * SECOND + MS);
 		assert_true(item.ttl_ns > 3000 * SECOND);
 		assert_int_equal(item.number, 1);
 	}

@@ -145,7 +145,10 @@ void crowd_torment(struct crowd *crowd, unsigned int first, unsigned int count, 
 		uint64_t until_ns; /* 0: free */
 	} stopped[STOPPED_MAX] = {{0, 0}};
 
-	while (test_now_ns() - start_ns < for_ns && !crowd_is_over()) {
+	/* At least one of each, however late this process is. */
+	while ((test_now_ns() - start_ns < for_ns || ((torments & CROWD_KILL) && !crowd->kills) ||
+		((torments & CROWD_STOP) && !crowd->stops)) &&
+	       !crowd_is_over()) {
 		const unsigned int victim = first + (unsigned int)random_below(&seed, count);
 		const unsigned int slot = (unsigned int)random_below(&seed, STOPPED_MAX);
 		int is_stopped = 0;
@@ -176,13 +179,18 @@ void crowd_torment(struct crowd *crowd, unsigned int first, unsigned int count, 
 	}
 }
 
-void crowd_join(struct crowd *crowd)
+void crowd_join_within(struct crowd *crowd, uint64_t timeout_ns)
 {
-	const size_t failed = proc_collect_all(crowd->procs, crowd->count, PROC_DEADLINE_NS, NULL);
+	const size_t failed = proc_collect_all(crowd->procs, crowd->count, timeout_ns, NULL);
 
 	atomic_store(&state_get()->over, 1);
 	assert_int_equal(atomic_load(&state_get()->failures), 0);
 	assert_int_equal(failed, 0);
+}
+
+void crowd_join(struct crowd *crowd)
+{
+	crowd_join_within(crowd, PROC_DEADLINE_NS);
 }
 
 void crowd_finish(struct crowd *crowd)

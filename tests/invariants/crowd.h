@@ -70,6 +70,13 @@ void crowd_finish(struct crowd *crowd);
 
 /* As crowd_finish without telling them: they end by themselves. */
 void crowd_join(struct crowd *crowd);
+void crowd_join_within(struct crowd *crowd, uint64_t timeout_ns);
+
+/* Waits until it is so, as long as a machine may need that hardly lets anybody run; or until the crowd is over. */
+#define CROWD_UNTIL(condition)                                                                  \
+	for (const uint64_t began_ns_ = test_now_ns();                                          \
+	     !(condition) && !crowd_is_over() && test_now_ns() - began_ns_ < PROC_DEADLINE_NS;) \
+	test_sleep_ns(MS)
 
 /*
  * In a body: a promise that does not hold ends the body; the parent's test fails even if the

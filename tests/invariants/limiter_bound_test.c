@@ -207,6 +207,7 @@ static void bound_holds(int torments)
 		crowd_torment(&crowd, 0, MEMBERS, torments, test_run_ns());
 	else
 		test_sleep_ns(test_run_ns());
+	CROWD_UNTIL(books->refusals > 0);
 	crowd_finish(&crowd);
 	assert_true(books->refusals > 0);
 	assert_true(!torments || crowd.kills + crowd.stops > 0);

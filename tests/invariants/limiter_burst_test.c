@@ -179,6 +179,7 @@ static void tokens_are_conserved(int torments, unsigned int *ret_kills)
 		crowd_torment(&crowd, 0, 6, torments, test_run_ns() / 2);
 	else
 		test_sleep_ns(test_run_ns() / 2);
+	CROWD_UNTIL(books->got > 0);
 	crowd_finish(&crowd);
 	*ret_kills = crowd.kills;
 

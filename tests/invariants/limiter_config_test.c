@@ -124,6 +124,7 @@ static void decisions_under_configure_are_of_one_configuration(void **state)
 	assert_int_equal(coshm_limiter_create(books->segment, "api", &slow, 0, &limiter), 0);
 	crowd_start(&crowd, 6, configure_or_decide, books, NULL);
 	crowd_torment(&crowd, 0, 6, CROWD_KILL | CROWD_STOP, test_run_ns());
+	CROWD_UNTIL(books->decisions[0] > 0 && books->decisions[1] > 0 && books->configured > 0);
 	crowd_finish(&crowd);
 	assert_true(books->decisions[0] > 0 && books->decisions[1] > 0);
 	assert_true(books->configured > 0);

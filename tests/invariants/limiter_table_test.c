@@ -197,6 +197,7 @@ static void waiters_get_what_comes_in_and_no_more(void **state)
 	start_ns = coshm_segment_now_ns(books->segment);
 	crowd_start(&crowd, 4, wait_for_tokens, books, NULL);
 	crowd_torment(&crowd, 0, 4, CROWD_KILL, test_run_ns() / 2);
+	CROWD_UNTIL(books->waited > WAIT_BURST);
 	crowd_finish(&crowd);
 	end_ns = coshm_segment_now_ns(books->segment);
 	assert_true(books->waited * SECOND <=

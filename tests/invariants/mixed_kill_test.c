@@ -172,7 +172,8 @@ static void segment_is_sound_after_many_deaths(void **state)
 
 	crowd_start(&crowd, MEMBERS, serve, books, NULL);
 	start_ns = test_now_ns();
-	while (test_now_ns() - start_ns < 2 * test_run_ns() && !crowd_is_over()) {
+	while ((crowd.kills <= 10 || test_now_ns() - start_ns < 2 * test_run_ns()) &&
+	       !crowd_is_over()) {
 		struct coshm_verify_result result;
 
 		crowd_torment(&crowd, 0, MEMBERS, CROWD_KILL | CROWD_STOP, 100 * MS);
@@ -181,6 +182,7 @@ static void segment_is_sound_after_many_deaths(void **state)
 				 0);
 		assert_int_equal(result.damage, 0);
 	}
+	CROWD_UNTIL(books->requests > KEYS && books->tasks > 0);
 	crowd_finish(&crowd);
 	assert_true(crowd.kills > 10 && books->requests > KEYS && books->tasks > 0);
 	segment_is_sound(books->segment);

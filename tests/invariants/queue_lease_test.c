@@ -17,6 +17,7 @@ struct books {
 	struct coshm_queue *queue;
 	struct coshm_task task;
 	struct proc_barrier *barrier;
+	_Atomic uint64_t seen;
 };
 
 static const struct coshm_queue_config ordinary = {.struct_size_bytes = sizeof(ordinary),
@@ -567,13 +568,9 @@ static int churn(void *arg)
 	return 0;
 }
 
-struct look {
-	uint64_t seen;
-};
-
 static int look_at(void *context, const struct coshm_task_info *info, const void *payload)
 {
-	struct look *look = context;
+	struct books *books = context;
 	uint64_t number;
 
 	PROMISE(info->id != 0);
@@ -583,7 +580,7 @@ static int look_at(void *context, const struct coshm_task_info *info, const void
 	PROMISE_EQUAL(number & 0xffff, info->payload_size_bytes);
 	PROMISE(pattern_matches(number, (const unsigned char *)payload + 8,
 				info->payload_size_bytes - 8));
-	look->seen++;
+	books->seen++;
 	return 0;
 }
 
@@ -594,7 +591,6 @@ static int churn_or_look(void *arg)
 	struct coshm_segment *segment;
 	struct coshm_queue *queue;
 	struct coshm_task task;
-	struct look look = {0};
 
 	if (member->index > 0)
 		return churn(arg);
@@ -604,12 +600,11 @@ static int churn_or_look(void *arg)
 		struct coshm_queue_depth depth;
 
 		PROMISE_EQUAL(coshm_queue_each(queue, 1u << COSHM_TASK_READY,
-					       COSHM_QUEUE_EACH_PAYLOAD, look_at, &look),
+					       COSHM_QUEUE_EACH_PAYLOAD, look_at, books),
 			      0);
 		PROMISE_EQUAL(coshm_queue_depth(queue, &depth), 0);
 		PROMISE(depth.ready + depth.leased + depth.delayed + depth.dead <= 2 * 100);
 	}
-	PROMISE(look.seen > 0);
 	PROMISE_EQUAL(coshm_queue_enqueue(queue, "x", 1, NULL, NULL), -EROFS);
 	PROMISE_EQUAL(coshm_queue_reserve(queue, 0, &task), -EROFS);
 	return 0;
@@ -625,7 +620,9 @@ static void read_only_walk_sees_whole_tasks_under_churn(void **state)
 	(void)state;
 	crowd_start(&crowd, 4, churn_or_look, books, NULL);
 	crowd_torment(&crowd, 1, 3, CROWD_KILL | CROWD_STOP, test_run_ns() / 2);
+	CROWD_UNTIL(books->seen > 0);
 	crowd_finish(&crowd);
+	assert_true(books->seen > 0);
 	books_close(books);
 }
 
