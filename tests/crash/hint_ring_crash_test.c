@@ -65,7 +65,7 @@ static pid_t start(enum coshm__crash_point point, int signal, int pushes)
 		struct coshm__hint_ring ring;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		alarm(20);
+		alarm(600);
 		bind_ring(&ring);
 		coshm__crash_arm(point, signal, 1);
 		_exit(pushes ? coshm__hint_ring_push(&ring, 77) != 0 : take(&ring) < 0);

@@ -360,15 +360,23 @@ static void *attaches(void *arg)
 	return NULL;
 }
 
+/* -EAGAIN: a child that has the lock of the directory does not get to run. */
 static void *creates(void *arg)
 {
 	(void)arg;
 	while (!atomic_load(stop)) {
 		void *toy;
+		int error = toy_create(segment, "x", 0, 1, &toy);
 
-		if (toy_create(segment, "x", 0, 1, &toy) || coshm_object_remove(segment, "x") ||
-		    toy_close(toy))
+		if (error == -EAGAIN)
+			continue;
+		if (error)
 			return (void *)7;
+		do
+			error = coshm_object_remove(segment, "x");
+		while (error == -EAGAIN);
+		if (error || toy_close(toy))
+			return (void *)8;
 	}
 	return NULL;
 }

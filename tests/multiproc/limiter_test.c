@@ -173,6 +173,10 @@ static void no_key_gets_more_than_burst_and_rate(int kill)
 			procs[i % PROCS] = proc_spawn(hammer_some_keys, (void *)(i + PROCS));
 		}
 	}
+	for (uint32_t key = 0; key < KEYS && !kill; key++)
+		while (atomic_load(&shared->started[key]) < 3 &&
+		       test_now_ns() - start_ns < PROC_DEADLINE_NS)
+			test_sleep_ns(10000000);
 	atomic_store(&shared->stop, 1);
 	assert_int_equal(proc_collect_all(procs, PROCS, PROC_DEADLINE_NS, NULL), 0);
 	span_ns = test_now_ns() - start_ns;
@@ -224,6 +228,7 @@ static int churn(void *arg)
 static void table_that_is_far_too_small_stays_sound_while_processes_are_killed(void **state)
 {
 	const struct coshm_limiter_config config = {.rate = 1, .burst = 3, .keys_max = 100};
+	const uint64_t start_ns = test_now_ns();
 	struct proc *procs[PROCS];
 
 	(void)state;
@@ -234,6 +239,8 @@ static void table_that_is_far_too_small_stays_sound_while_processes_are_killed(v
 		proc_kill(procs[i % PROCS]);
 		procs[i % PROCS] = proc_spawn(churn, (void *)(i + PROCS));
 	}
+	while (atomic_load(&shared->done) <= 1000 && test_now_ns() - start_ns < PROC_DEADLINE_NS)
+		test_sleep_ns(10000000);
 	atomic_store(&shared->stop, 1);
 	assert_int_equal(proc_collect_all(procs, PROCS, PROC_DEADLINE_NS, NULL), 0);
 	assert_true(shared->done > 1000);
@@ -280,6 +287,7 @@ static int decide_with_one_configuration(void *arg)
 
 static void each_decision_uses_one_configuration_while_configurers_are_killed(void **state)
 {
+	const uint64_t start_ns = test_now_ns();
 	struct proc *procs[PROCS], *configurers[3];
 	struct coshm_limiter_config config = {0};
 
@@ -293,6 +301,9 @@ static void each_decision_uses_one_configuration_while_configurers_are_killed(vo
 		proc_kill(configurers[i % 3]);
 		configurers[i % 3] = proc_spawn(reconfigure, NULL);
 	}
+	while ((atomic_load(&shared->passed[0]) == 0 || atomic_load(&shared->passed[1]) == 0) &&
+	       test_now_ns() - start_ns < PROC_DEADLINE_NS)
+		test_sleep_ns(10000000);
 	atomic_store(&shared->stop, 1);
 	assert_int_equal(proc_collect_all(procs, PROCS, PROC_DEADLINE_NS, NULL), 0);
 	assert_int_equal(proc_collect_all(configurers, 3, PROC_DEADLINE_NS, NULL), 0);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define CREATORS 16
+#define RUN_NS	 UINT64_C(30000000000)
 
 struct shared {
 	struct proc_barrier *barrier;
@@ -52,7 +53,10 @@ static int create_one(void *arg)
 	if (coshm_segment_reap(segment, NULL) ||
 	    proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS))
 		return 1;
-	error = toy_create(segment, arg ? arg : "one", 0, (uint64_t)getpid(), &token);
+	/* -EAGAIN: who has the lock, or builds, does not get to run. */
+	do
+		error = toy_create(segment, arg ? arg : "one", 0, (uint64_t)getpid(), &token);
+	while (error == -EAGAIN);
 	if (error == 0)
 		atomic_fetch_add(&shared->created, 1);
 	else if (error == -EEXIST)
@@ -92,14 +96,18 @@ static int create_segment(void *arg)
 
 	if (proc_barrier_wait(shared->barrier, PROC_DEADLINE_NS))
 		return 1;
-	error = coshm_segment_create(arg, &config, 0, &own);
+	do
+		error = coshm_segment_create(arg, &config, 0, &own);
+	while (error == -ETIMEDOUT);
 	if (error == 0)
 		atomic_fetch_add(&shared->created, 1);
 	else if (error == -EEXIST)
 		atomic_fetch_add(&shared->existed, 1);
 	else
 		return 2;
-	if (error && coshm_segment_attach(arg, 0, &own))
+	while (error == -EEXIST || error == -ETIMEDOUT)
+		error = coshm_segment_attach(arg, 0, &own);
+	if (error)
 		return 3;
 	if (coshm_segment_reap(own, NULL))
 		return 4;
@@ -196,8 +204,7 @@ static void run_churn(int kills)
 		proc_kill(workers[victim]);
 		workers[victim] = proc_spawn(churn, (void *)(victim + 1));
 	}
-	while (atomic_load(&shared->rounds) < 4000 &&
-	       test_now_ns() - start_ns < PROC_DEADLINE_NS / 2)
+	while (atomic_load(&shared->rounds) < 4000 && test_now_ns() - start_ns < RUN_NS)
 		test_sleep_ns(1000000);
 	atomic_store(&shared->stop, 1);
 	assert_int_equal(proc_collect_all(workers, 4, PROC_DEADLINE_NS, NULL), 0);

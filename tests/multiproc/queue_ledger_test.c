@@ -195,7 +195,8 @@ static void each_task_of_two_producers_is_done_once_by_three_consumers(void **st
 	coshm__a32_store_seq_cst(&ledger->stop, 1);
 	assert_int_equal(proc_collect_all(procs + 2, 3, PROC_DEADLINE_NS, NULL), 0);
 	finish(&f, ledger, &accepted);
-	assert_true(accepted > TASKS / 4);
+	/* At least the first ones, before the queue was full: who empties it may not get to run. */
+	assert_true(accepted >= config.capacity);
 	fixture_close(&f);
 }
 
@@ -225,8 +226,18 @@ static struct proc *start(struct fixture *f, struct ledger *ledger, uint32_t wor
 	return proc_spawn(jack_of_all_trades, &job);
 }
 
+static uint64_t accepted_so_far(const struct ledger *ledger)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < TASKS; i++)
+		count += count_of(&ledger->task[i].accepted);
+	return count;
+}
+
 static void storm(uint32_t kills, int stops)
 {
+	const uint64_t start_ns = test_now_ns();
 	struct ledger *ledger = proc_shared_alloc(sizeof(*ledger));
 	struct fixture f;
 	struct proc *procs[WORKERS];
@@ -253,6 +264,8 @@ static void storm(uint32_t kills, int stops)
 		}
 		procs[victim] = start(&f, ledger, victim, n * 131 + 7);
 	}
+	while (accepted_so_far(ledger) <= kills && test_now_ns() - start_ns < PROC_DEADLINE_NS)
+		test_sleep_ns(5 * MS);
 	coshm__a32_store_seq_cst(&ledger->stop, 1);
 	assert_int_equal(proc_collect_all(procs, WORKERS, PROC_DEADLINE_NS, NULL), 0);
 	finish(&f, ledger, &accepted);
