@@ -1,28 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/clock.h"
+#include "base/procfs.h"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-int64_t coshm__clock_namespace_offset_ns(void)
+int coshm__clock_namespace_offset_ns(int64_t *ret_offset_ns)
 {
 	char text[256];
 	const char *line;
 	long long seconds, nanoseconds;
-	ssize_t length;
-	int fd = open("/proc/self/timens_offsets", O_RDONLY | O_CLOEXEC);
+	int length = coshm__procfs_read("/proc/self/timens_offsets", text, sizeof(text));
 
-	if (fd < 0)
-		return 0;
-	length = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (length <= 0)
-		return 0;
-	text[length] = '\0';
-	line = strstr(text, "monotonic");
-	if (!line || sscanf(line, "monotonic %lld %lld", &seconds, &nanoseconds) != 2)
-		return 0;
-	return (int64_t)seconds * (int64_t)COSHM__NS_PER_S + (int64_t)nanoseconds;
+	if (length < 0 && length != -ENOENT)
+		return length;
+	*ret_offset_ns = 0;
+	line = length > 0 ? strstr(text, "monotonic") : NULL;
+	if (line && sscanf(line, "monotonic %lld %lld", &seconds, &nanoseconds) == 2)
+		*ret_offset_ns = (int64_t)seconds * (int64_t)COSHM__NS_PER_S + (int64_t)nanoseconds;
+	return 0;
 }

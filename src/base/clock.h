@@ -19,8 +19,9 @@ static inline uint64_t coshm__clock_read(clockid_t clock)
 
 /*
  * What to subtract from CLOCK_MONOTONIC to get the initial time namespace's, read from /proc/self/timens_offsets;
- * 0 where there are no time namespaces.
+ * 0 where there are no time namespaces, or no /proc. Returns 0; -EMFILE, -ENFILE, -ENOMEM: nobody knows, and a guess
+ * would make this member's clock wrong for good
  */
-int64_t coshm__clock_namespace_offset_ns(void);
+int coshm__clock_namespace_offset_ns(int64_t *ret_offset_ns);
 
 #endif

@@ -108,11 +108,12 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 	header->created_at_ns = coshm__clock_read(CLOCK_MONOTONIC) - (uint64_t)clock_offset_ns;
 	header->created_realtime_ns = coshm__clock_read(CLOCK_REALTIME);
 	header->creator_pid = (uint32_t)getpid();
-	coshm__boot_id(header->boot_id);
 	coshm__a64_store_relaxed(&header->committed_bytes, config->size_bytes);
 	coshm__a64_store_relaxed(&header->touched_bytes, header->objects_offset);
 	coshm__a32_store_relaxed(&header->thread_high_water, header->member_count_max);
-	error = random_fill(header->uuid, sizeof(header->uuid));
+	error = coshm__boot_id(header->boot_id);
+	if (!error || error == -ENOENT)
+		error = random_fill(header->uuid, sizeof(header->uuid));
 	if (!error)
 		error = random_fill(&header->place_seed, sizeof(header->place_seed));
 	if (!error)
@@ -136,11 +137,13 @@ static int write_at(int fd, const void *bytes, size_t size, off_t offset)
 static int file_fill(int fd, const char *path, const struct coshm_segment_config *config,
 		     struct coshm__header_shm *header)
 {
-	int64_t clock_offset_ns = coshm__clock_namespace_offset_ns();
-	int error;
+	int64_t clock_offset_ns;
+	int error = coshm__clock_namespace_offset_ns(&clock_offset_ns);
 
 	_Static_assert(offsetof(struct coshm__header_shm, state) + 4 <= 64,
 		       "magic and state in one write");
+	if (error)
+		return error;
 	memset(header, 0, sizeof(*header));
 	header->magic = COSHM__MAGIC;
 	coshm__a32_store_relaxed(&header->state, COSHM__SEGMENT_BUILDING);
@@ -279,10 +282,9 @@ static int segment_map(struct coshm__segment *segment, const struct coshm__heade
 	segment->threads = (void *)(segment->base + header->threads_offset);
 	segment->entries = (void *)(segment->base + header->entries_offset);
 	segment->fenced = (header->flags & COSHM_SEGMENT_FENCED) != 0;
-	segment->clock_offset_ns = coshm__clock_namespace_offset_ns();
 	segment->device = (uint64_t)status->st_dev;
 	segment->inode = (uint64_t)status->st_ino;
-	return 0;
+	return coshm__clock_namespace_offset_ns(&segment->clock_offset_ns);
 }
 
 /* Under the process mutex. Stays set until a dropped segment is gone for good, so that keys do not mix. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The file behind a segment: finding it, judging it, locking its init byte, giving it memory. */
 #include "base/log.h"
+#include "base/procfs.h"
 #include "segment/internal.h"
 
 #include <errno.h>
@@ -187,18 +188,16 @@ int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes)
 	return 0;
 }
 
-/* Zeros where /proc is not mounted. */
 int coshm__boot_id(uint8_t ret_boot_id[16])
 {
-	char text[64] = "";
+	char text[64];
 	unsigned int byte, count = 0;
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	int length = coshm__procfs_read("/proc/sys/kernel/random/boot_id", text, sizeof(text));
 
-	if (fd >= 0)
-		close(fd);
+	if (length < 0 && length != -ENOENT)
+		return length;
 	memset(ret_boot_id, 0, 16);
-	for (ssize_t i = 0; i + 1 < length && count < 16; i++) {
+	for (int i = 0; i + 1 < length && count < 16; i++) {
 		if (text[i] == '-')
 			continue;
 		if (sscanf(text + i, "%2x", &byte) != 1)

@@ -39,13 +39,15 @@ int coshm__file_lock_init(int fd, uint64_t timeout_ns);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
 /* Says what to do; returns @error, and -ENOSPC for whatever means that the file system gives no more. */
 int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error);
+/* 0; -ENOENT, and zeros: /proc is not mounted; -EMFILE, -ENFILE, -ENOMEM: nobody knows */
 int coshm__boot_id(uint8_t ret_boot_id[16]);
 
 /* layout.c - sizes and offsets of the fixed part, and what must agree among members */
 uint64_t coshm__layout_fingerprint(void);
 void coshm__layout_fill(struct coshm__header_shm *header, uint32_t member_count_max,
 			uint32_t thread_count_max);
-/* Does the header describe this very layout? 0, -EPROTONOSUPPORT, -EUCLEAN, -ESTALE; -EINPROGRESS: being created */
+/* Does the header describe this very layout? 0, -EPROTONOSUPPORT, -EUCLEAN, -ESTALE; -EINPROGRESS: being created;
+ * -EMFILE, -ENFILE, -ENOMEM: cannot tell */
 int coshm__layout_check(const struct coshm__header_shm *header, const char *path);
 
 /*

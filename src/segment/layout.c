@@ -103,6 +103,7 @@ int coshm__layout_check(const struct coshm__header_shm *header, const char *path
 {
 	uint8_t boot_id[16];
 	uint32_t state;
+	int error;
 
 	if (header->magic != COSHM__MAGIC)
 		return coshm__fail(-EUCLEAN, "%s is not a coshm segment", path);
@@ -126,7 +127,11 @@ int coshm__layout_check(const struct coshm__header_shm *header, const char *path
 				   (unsigned long long)header->feature_incompatible);
 	if (state == COSHM__SEGMENT_REMOVED)
 		return coshm__fail(-ESTALE, "%s was removed", path);
-	if (coshm__boot_id(boot_id) == 0 && memcmp(boot_id, header->boot_id, 16) != 0 &&
+	error = coshm__boot_id(boot_id);
+	if (error && error != -ENOENT)
+		return coshm__fail(error, "%s: cannot tell whether it is of this boot: %s", path,
+				   strerror(-error));
+	if (!error && memcmp(boot_id, header->boot_id, 16) != 0 &&
 	    memcmp(header->boot_id, (uint8_t[16]){0}, 16) != 0)
 		return coshm__fail(-ESTALE, "%s is from before the last reboot: create it again",
 				   path);

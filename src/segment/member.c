@@ -254,9 +254,10 @@ int coshm__member_register(struct coshm__segment *segment)
 	int rescued = 0, error = membarrier_register(segment);
 	uint32_t id;
 
+	if (!error)
+		error = coshm__clock_namespace_offset_ns(&segment->clock_offset_ns);
 	if (error)
 		return error;
-	segment->clock_offset_ns = coshm__clock_namespace_offset_ns();
 	for (int tries = 0; tries < RESCUE_TRIES; tries++) {
 		error = register_once(segment, 0, &id);
 		if (error != -EUSERS || rescued)
