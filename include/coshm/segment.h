@@ -107,7 +107,8 @@ struct coshm_segment_info {
  *
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind another creator
  * Returns   0; -EEXIST; -EINVAL (a size or a mode; the log says which);
- *           -ENOSPC (file system full or smaller than asked: Docker's /dev/shm has 64 MB, use --shm-size);
+ *           -ENOSPC (file system full, out of inodes, or smaller than asked: Docker's /dev/shm has 64 MB, use
+ *           --shm-size); -EFBIG (over RLIMIT_FSIZE; no SIGXFSZ comes);
  *           -EACCES (also a mode that shuts the creator out); -EPERM (a group that the creator is not in);
  *           -EPERM, -EBADFD (what is there, as attach says);
  *           -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);

@@ -121,18 +121,6 @@ static int header_fill(struct coshm__header_shm *header, const struct coshm_segm
 	return error;
 }
 
-static int write_at(int fd, const void *bytes, size_t size, off_t offset)
-{
-	ssize_t wrote;
-
-	do
-		wrote = pwrite(fd, bytes, size, offset);
-	while (wrote < 0 && errno == EINTR);
-	if (wrote == (ssize_t)size)
-		return 0;
-	return wrote < 0 ? -errno : -ENOSPC;
-}
-
 /* Under the init lock, on a file that is ours to fill: everything but READY. */
 static int file_fill(int fd, const char *path, const struct coshm_segment_config *config,
 		     struct coshm__header_shm *header)
@@ -150,9 +138,12 @@ static int file_fill(int fd, const char *path, const struct coshm_segment_config
 	error = header_fill(header, config, clock_offset_ns);
 	if (error)
 		return error;
+	error = coshm__file_limit_check(config->size_bytes);
+	if (error)
+		return coshm__file_no_space(path, config->size_bytes, error);
 	if (ftruncate(fd, 0))
 		return -errno;
-	error = write_at(fd, header, 64, 0);
+	error = coshm__file_write(fd, header, 64, 0);
 	if (error)
 		return coshm__file_no_space(path, config->size_bytes, error);
 	COSHM__CRASH_POINT(SEGMENT_MAGIC);
@@ -165,7 +156,7 @@ static int file_fill(int fd, const char *path, const struct coshm_segment_config
 				   strerror(errno));
 	if (fchmod(fd, (mode_t)config->mode))
 		return -errno;
-	error = write_at(fd, header, sizeof(*header), 0);
+	error = coshm__file_write(fd, header, sizeof(*header), 0);
 	if (error)
 		return error;
 	COSHM__CRASH_POINT(SEGMENT_WRITTEN);
@@ -654,8 +645,8 @@ int coshm_segment_detach(struct coshm_segment *token)
 
 static int state_write(int fd, uint32_t state)
 {
-	return write_at(fd, &state, sizeof(state),
-			(off_t)offsetof(struct coshm__header_shm, state));
+	return coshm__file_write(fd, &state, sizeof(state),
+				 offsetof(struct coshm__header_shm, state));
 }
 
 /* The init lock keeps the name from being given to another file between the look and the unlink. -EAGAIN: it was */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -157,8 +158,13 @@ int coshm__file_lock_init(int fd, uint64_t timeout_ns)
 
 int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error)
 {
-	/* The last two: of the process, and of the user on this file system. EDQUOT itself stands for a full segment. */
-	if (error == -ENOSPC || error == -EFBIG || error == -EDQUOT)
+	if (error == -EFBIG)
+		return coshm__fail(error,
+				   "%s: no file may have %llu bytes more: raise RLIMIT_FSIZE "
+				   "(ulimit -f), if the file system can",
+				   path, (unsigned long long)wanted_bytes);
+	/* The second: of the user on this file system. EDQUOT itself stands for a full segment. */
+	if (error == -ENOSPC || error == -EDQUOT)
 		return coshm__fail(
 			-ENOSPC,
 			"%s: no room for %llu bytes: free some, ask for less, or enlarge the "
@@ -169,9 +175,36 @@ int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error)
 			   (unsigned long long)wanted_bytes, strerror(-error));
 }
 
+int coshm__file_limit_check(uint64_t end_bytes)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    end_bytes > limit.rlim_cur)
+		return -EFBIG;
+	return 0;
+}
+
+int coshm__file_write(int fd, const void *bytes, size_t size, uint64_t offset)
+{
+	ssize_t wrote;
+	int error = coshm__file_limit_check(offset + size);
+
+	if (error)
+		return error;
+	do
+		wrote = pwrite(fd, bytes, size, (off_t)offset);
+	while (wrote < 0 && errno == EINTR);
+	if (wrote == (ssize_t)size)
+		return 0;
+	return wrote < 0 ? -errno : -ENOSPC;
+}
+
 /* In chunks: older kernels undo a whole call when a signal comes. */
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes)
 {
+	if (coshm__file_limit_check(to_bytes))
+		return -EFBIG;
 	while (from_bytes < to_bytes) {
 		uint64_t chunk = to_bytes - from_bytes;
 		int error;

@@ -36,6 +36,9 @@ int coshm__path_of(const char *name, char path[256]);
 int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, int *ret_fd);
 int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
 int coshm__file_lock_init(int fd, uint64_t timeout_ns);
+/* A file longer than RLIMIT_FSIZE: the kernel would answer with SIGXFSZ, which ends the process. 0, -EFBIG */
+int coshm__file_limit_check(uint64_t end_bytes);
+int coshm__file_write(int fd, const void *bytes, size_t size, uint64_t offset);
 int coshm__file_allocate(int fd, uint64_t from_bytes, uint64_t to_bytes);
 /* Says what to do; returns @error, and -ENOSPC for whatever means that the file system gives no more. */
 int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error);

@@ -539,7 +539,7 @@ static int object_build(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
-		if ((error == -EDQUOT || error == -ENOSPC) && !reaped) {
+		if ((error == -EDQUOT || error == -ENOSPC || error == -EFBIG) && !reaped) {
 			/* The dead may keep memory and entries. */
 			reaped = 1;
 			coshm__reap_all(&op, UINT64_MAX, NULL);

@@ -132,12 +132,60 @@ static void clock_that_cannot_be_asked_for_is_no_guess(void **state)
 	assert_int_equal(run_in_child(in_another_time, times), 0);
 }
 
+/* --- size of a file --------------------------------------------------------------------------------------------------- */
+
+/* SIGXFSZ ends whoever does not expect it. */
+static int small_files_only(void *arg)
+{
+	const rlim_t limits[] = {0, 63, 64, 4095, 4096, MIB - 1};
+	const struct coshm_queue_config config = {.capacity = 1000};
+	struct coshm_segment *segment = NULL;
+	struct coshm_segment_info before, after;
+	struct coshm_queue *queue = NULL;
+
+	(void)arg;
+	signal(SIGXFSZ, SIG_DFL);
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		NEED(limit_set(RLIMIT_FSIZE, limits[i]) == 0);
+		hear_start();
+		GIVES(-EFBIG, coshm_segment_create(other_name, &plain, 0, &segment));
+		NEED(strstr(hear_text(), "ulimit -f"));
+		NEED(strstr(coshm_strerror(-EFBIG), "ulimit -f"));
+		NEED(segment == NULL && access(other_path, F_OK) == -1);
+	}
+	NEED(limit_set(RLIMIT_FSIZE, MIB) == 0);
+	GIVES(0, coshm_segment_create(other_name, &plain, 0, &segment));
+	GIVES(0, coshm_segment_info(segment, &before));
+	hear_start();
+	GIVES(-EFBIG, coshm_queue_create(segment, "q", &config, 0, &queue));
+	NEED(strstr(hear_text(), "ulimit -f"));
+	GIVES(0, coshm_segment_info(segment, &after));
+	NEED(queue == NULL && after.size_bytes == before.size_bytes && after.object_count == 0);
+	NEED(stock_verify(segment, 0) == 0);
+	/* Who writes to what is there writes no file. */
+	NEED(limit_set(RLIMIT_FSIZE, 0) == 0);
+	NEED(stock_use(&stock, 1) == 0);
+	GIVES(-EFBIG, coshm_segment_unlink(other_name));
+	NEED(access(other_path, F_OK) == 0);
+	NEED(limit_set(RLIMIT_FSIZE, RLIM_INFINITY) == 0);
+	GIVES(0, coshm_segment_detach(segment));
+	GIVES(0, coshm_segment_unlink(other_name));
+	return stock_close(&stock);
+}
+
+static void limit_of_a_files_size_is_efbig_and_no_signal(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(small_files_only, NULL), 0);
+}
+
 #define LIMIT_TEST(test) cmocka_unit_test_setup_teardown(test, stock_it, clean)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		LIMIT_TEST(clock_that_cannot_be_asked_for_is_no_guess),
+		LIMIT_TEST(limit_of_a_files_size_is_efbig_and_no_signal),
 	};
 
 	if (argc > 1)
