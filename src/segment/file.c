@@ -106,6 +106,13 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
 
 	if (fd < 0) {
 		error = -errno;
+		/* EDQUOT itself stands for a full segment. */
+		if (error == -ENOSPC || error == -EDQUOT)
+			return coshm__fail(
+				-ENOSPC,
+				"%s: no room for one more file: remove some, or give the "
+				"file system more inodes (df -i, mount -o nr_inodes=)",
+				path);
 		/* A folder, a socket: what fstat says of those that can be opened. */
 		if (error == -EISDIR || error == -ENXIO)
 			return coshm__fail(-EUCLEAN, "%s is not a regular file", path);
