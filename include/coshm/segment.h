@@ -24,8 +24,8 @@
  * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call, whichever that
  *               is: any function that takes a handle then also returns what becoming a member may: -EUSERS
  *               (member_count_max processes are attached), -ENOTCONN (the file is gone or out of reach), -ENOTSUP,
- *               -ENOMEM, -EMFILE. The child may call again later. Leases, pins and locks of the parent stay the
- *               parent's. This also holds for a raw clone(). vfork children must exec at once.
+ *               -ENOMEM, -EMFILE, -ENFILE, -ENOLCK. The child may call again later. Leases, pins and locks of the
+ *               parent stay the parent's. This also holds for a raw clone(). vfork children must exec at once.
  * Threads       Everything is MT. A thread that used coshm may exit at any time outside of a coshm call.
  */
 #ifndef COSHM_SEGMENT_H
@@ -130,7 +130,8 @@ COSHM_CHECK_RESULT int coshm_segment_create(const char *name,
  *           symbolic link);
  *           -EPROTONOSUPPORT (other layout version or architecture; nothing was touched); -EUCLEAN (no segment, or
  *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member_count_max processes
- *           are attached); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE
+ *           are attached); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE,
+ *           -ENFILE; -ENOLCK (the kernel has no memory for a lock)
  */
 COSHM_CHECK_RESULT int coshm_segment_attach(const char *name, uint32_t flags,
 					    struct coshm_segment **ret_segment);

@@ -427,10 +427,10 @@ static int create_once(const char *path, const struct coshm_segment_config *conf
 	if (error)
 		return error == -EEXIST ? -EAGAIN : error;
 	COSHM__CRASH_POINT(SEGMENT_EMPTY);
-	error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+	error = coshm__file_lock_init(fd, path, INIT_TIMEOUT_NS);
 	if (error) {
 		close(fd);
-		return coshm__fail(error, "%s: another process has been creating it for 5 s", path);
+		return error;
 	}
 	verdict = file_judge(fd, path, &error);
 	if (!is_named(fd, path)) {
@@ -657,10 +657,10 @@ static int unlink_once(const char *path)
 
 	if (error)
 		return error;
-	error = coshm__file_lock_init(fd, INIT_TIMEOUT_NS);
+	error = coshm__file_lock_init(fd, path, INIT_TIMEOUT_NS);
 	if (error) {
 		close(fd);
-		return coshm__fail(error, "%s: another process has been creating it for 5 s", path);
+		return error;
 	}
 	if (!is_named(fd, path)) {
 		close(fd);

@@ -142,7 +142,7 @@ int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, in
  * Creators take turns by this lock. It dies with its holder, so a half-made segment is simply made again. Polled
  * rather than slept on: a stopped creator must not stop others for ever.
  */
-int coshm__file_lock_init(int fd, uint64_t timeout_ns)
+int coshm__file_lock_init(int fd, const char *path, uint64_t timeout_ns)
 {
 	struct flock range = {
 		.l_type = F_WRLCK,
@@ -155,9 +155,11 @@ int coshm__file_lock_init(int fd, uint64_t timeout_ns)
 
 	while (fcntl(fd, F_OFD_SETLK, &range)) {
 		if (errno != EAGAIN && errno != EACCES)
-			return -errno;
+			return coshm__fail(-errno, "%s: locking it: %s", path, strerror(errno));
 		if (coshm__clock_read(CLOCK_MONOTONIC) >= deadline_ns)
-			return -ETIMEDOUT;
+			return coshm__fail(
+				-ETIMEDOUT, "%s: another process has been creating it for %llu s",
+				path, (unsigned long long)(timeout_ns / COSHM__NS_PER_S));
 		nanosleep(&pause, NULL);
 	}
 	return 0;

@@ -35,7 +35,7 @@ void coshm__handles_quiesce(void);
 int coshm__path_of(const char *name, char path[256]);
 int coshm__file_open(const char *path, int open_flags, uint32_t attach_flags, int *ret_fd);
 int coshm__file_judge_owner(int fd, const char *path, uint32_t attach_flags);
-int coshm__file_lock_init(int fd, uint64_t timeout_ns);
+int coshm__file_lock_init(int fd, const char *path, uint64_t timeout_ns);
 /* A file longer than RLIMIT_FSIZE: the kernel would answer with SIGXFSZ, which ends the process. 0, -EFBIG */
 int coshm__file_limit_check(uint64_t end_bytes);
 int coshm__file_write(int fd, const void *bytes, size_t size, uint64_t offset);

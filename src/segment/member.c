@@ -155,7 +155,7 @@ static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_fr
 	return 0;
 }
 
-/* Finds a slot and leaves its byte locked through fd. */
+/* Finds a slot and leaves its byte locked through fd. 0, -EUSERS, -ENOLCK */
 static int slot_find(struct coshm__segment *segment, int fd, int rescue, uint32_t *ret_id)
 {
 	uint32_t first = rescue ? coshm__rescue_slot(segment) : 0;
@@ -164,10 +164,15 @@ static int slot_find(struct coshm__segment *segment, int fd, int rescue, uint32_
 	for (uint32_t slot = first; slot < end; slot++) {
 		/* relaxed: checked again under the byte lock */
 		uint64_t word = coshm__a64_load_relaxed(&segment->members[slot].word);
+		int error;
 
 		if ((word & 3) != COSHM__MEMBER_FREE && !rescue)
 			continue;
-		if (byte_lock(fd, F_OFD_SETLK, slot, F_WRLCK, NULL))
+		error = byte_lock(fd, F_OFD_SETLK, slot, F_WRLCK, NULL);
+		/* Not that somebody has it: then no other byte can be had either. */
+		if (error == -ENOLCK)
+			return error;
+		if (error)
 			continue;
 		if (slot_enter(segment, slot, rescue, ret_id) == 0)
 			return 0;

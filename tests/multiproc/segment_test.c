@@ -521,7 +521,7 @@ static int hold_the_init_lock(void *arg)
 {
 	int fd = open(path, O_RDWR | O_CREAT, 0600);
 
-	NEED(fd >= 0 && coshm__file_lock_init(fd, 0) == 0);
+	NEED(fd >= 0 && coshm__file_lock_init(fd, path, 0) == 0);
 	atomic_store((_Atomic int *)arg, 1);
 	for (;;)
 		pause();
