@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 struct coshm__process *coshm__process;
@@ -20,8 +21,6 @@ struct coshm__handle *_Atomic coshm__handles[COSHM__HANDLES_MAX];
 struct coshm__segment *_Atomic coshm__segments[COSHM__SEGMENTS_MAX];
 _Thread_local struct coshm__thread_local coshm__thread_locals[COSHM__SEGMENTS_MAX];
 
-static pthread_once_t process_once = PTHREAD_ONCE_INIT;
-static int process_error;
 static uintptr_t handle_generation; /* under the process mutex */
 
 /*
@@ -50,32 +49,56 @@ static void fork_child(void)
 	coshm__process->urcu_works = 1;
 }
 
-static void process_once_body(void)
+/* On an error all is as before: memory may be there the next time. */
+static int process_begin(void)
 {
 	size_t size = (sizeof(struct coshm__process) + COSHM__PAGE_BYTES - 1) &
 		      ~(size_t)(COSHM__PAGE_BYTES - 1);
 	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (page == MAP_FAILED) {
-		process_error = -ENOMEM;
-		return;
-	}
+	if (page == MAP_FAILED)
+		return -ENOMEM;
 	if (madvise(page, size, MADV_WIPEONFORK)) {
 		munmap(page, size);
-		process_error =
-			coshm__fail(-ENOTSUP, "madvise(MADV_WIPEONFORK) failed: coshm needs "
-					      "Linux 4.14 or later");
-		return;
+		return coshm__fail(-ENOTSUP, "madvise(MADV_WIPEONFORK) failed: coshm needs "
+					     "Linux 4.14 or later");
 	}
 	coshm__process = page;
 	coshm__process->urcu_works = 1;
-	process_error = pthread_atfork(fork_prepare, fork_parent, fork_child) ? -ENOMEM : 0;
+	if (pthread_atfork(fork_prepare, fork_parent, fork_child) == 0)
+		return 0;
+	coshm__process = NULL;
+	munmap(page, size);
+	return -ENOMEM;
 }
 
+#define BEGUN UINT32_MAX
+
+/* As pthread_once, but what failed is tried again. In a fork child a thread of the parent's that was at it is gone. */
 int coshm__process_initialise(void)
 {
-	pthread_once(&process_once, process_once_body);
-	return process_error;
+	static struct coshm__a32 beginner; /* a pid; 0 nobody; BEGUN */
+	const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
+
+	for (;;) {
+		/* [G8] acquire, pairs [G7]; carries the page */
+		uint32_t seen = coshm__a32_load_acquire(&beginner), mine = (uint32_t)getpid();
+		int error;
+
+		if (coshm__likely(seen == BEGUN))
+			return 0;
+		if (seen == mine) {
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		/* relaxed: whoever failed has left nothing */
+		if (!coshm__a32_cas_relaxed(&beginner, &seen, mine))
+			continue;
+		error = process_begin();
+		/* [G7] release, pairs [G8] */
+		coshm__a32_store_release(&beginner, error ? 0 : BEGUN);
+		return error;
+	}
 }
 
 void coshm__process_lock(void)

@@ -649,11 +649,39 @@ static void no_room_is_enospc_changes_nothing_and_passes(void **state)
 	walk_over_all(&kinds[4]);
 }
 
+/* --- what a process does once -------------------------------------------------------------------------------------- */
+
+/* This program has not used coshm yet. */
+static int first_call_ever(void *arg)
+{
+	const unsigned int kind = (unsigned int)(uintptr_t)arg;
+	const struct coshm_segment_config config = {.size_bytes = MIB};
+	struct coshm_segment *segment = NULL;
+
+	faults_arm(kind, 1);
+	GIVES(-ENOMEM, coshm_segment_create(name, &config, 0, &segment));
+	faults_disarm();
+	GIVES(0, coshm_segment_create(name, &config, 0, &segment));
+	GIVES(0, coshm_segment_detach(segment));
+	GIVES(0, coshm_segment_unlink(name));
+	return 0;
+}
+
+static void first_call_that_fails_does_not_spoil_the_next(void **state)
+{
+	(void)state;
+	test_segment_name(name, "faults-first");
+	assert_int_equal(run_in_child(first_call_ever, (void *)FAULT_MAP), 0);
+	assert_int_equal(run_in_child(first_call_ever, (void *)FAULT_ATFORK), 0);
+}
+
 #define WALK_TEST(test) cmocka_unit_test_setup_teardown(test, prepare, clean)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		/* First: later ones are not the first call ever. */
+		cmocka_unit_test(first_call_that_fails_does_not_spoil_the_next),
 		WALK_TEST(no_lock_is_enolck_changes_nothing_and_passes),
 		WALK_TEST(no_room_is_enospc_changes_nothing_and_passes),
 	};
