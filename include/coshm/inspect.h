@@ -67,7 +67,7 @@ COSHM_CHECK_RESULT int coshm_inspect_objects(struct coshm_segment *segment,
 							 const struct coshm_object_info *info),
 					     void *context);
 
-/* coshm_inspect_members - call back for each member, living or dead. Returns 0; what @each returned; -EBADF */
+/* coshm_inspect_members - call back for each member, living or dead. Returns 0; what @each returned; -ENOMEM; -EBADF */
 COSHM_CHECK_RESULT int coshm_inspect_members(struct coshm_segment *segment,
 					     int (*each)(void *context,
 							 const struct coshm_member_info *info),
@@ -75,7 +75,7 @@ COSHM_CHECK_RESULT int coshm_inspect_members(struct coshm_segment *segment,
 
 /*
  * coshm_inspect_member - one member by pid
- * Returns   1 found; 0 no member has that pid; -EBADF
+ * Returns   1 found; 0 no member has that pid; -ENOMEM; -EBADF
  */
 COSHM_CHECK_RESULT int coshm_inspect_member(struct coshm_segment *segment, uint32_t pid,
 					    struct coshm_member_info *ret_info);
@@ -88,7 +88,7 @@ COSHM_CHECK_RESULT int coshm_inspect_member(struct coshm_segment *segment, uint3
  *           call coshm.
  *
  * On a segment in use a finding that is not there a moment later is looked at again before it is called damage.
- * Returns   0, also with findings (see @ret_result); -ENOENT; -EBADF
+ * Returns   0, also with findings (see @ret_result); -ENOENT; -ENOMEM (of this process: not all was looked at); -EBADF
  */
 COSHM_CHECK_RESULT int coshm_inspect_verify(struct coshm_segment *segment, const char *object,
 					    void (*report)(void *context, int level,

@@ -21,6 +21,9 @@
  *               N2 exec, and exit without coshm_segment_detach, count as deaths: what the member held is repaired
  *                  for it, which costs the others a little more than a clean detach.
  *               N3 A segment never shrinks.
+ *               N4 The library keeps a descriptor for each segment. In a process that has closed it (close_range) any
+ *                  function may need another one, and return -EMFILE, -ENFILE, or -ENOTCONN if the file is out of
+ *                  reach by then; it may call again later.
  * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call, whichever that
  *               is: any function that takes a handle then also returns what becoming a member may: -EUSERS
  *               (member_count_max processes are attached), -ENOTCONN (the file is gone or out of reach), -ENOTSUP,
@@ -187,7 +190,8 @@ uint64_t coshm_segment_now_ns(struct coshm_segment *segment);
  * Unlink semantics: handles that are open keep working, sleepers are woken, the name is free at once and the memory
  * is reused when the last member has closed it.
  * Safety    MT MP FORK KILL
- * Returns   0; -ENOENT; -EAGAIN (directory busy for 100 ms); -EROFS; -EBADF; -EUCLEAN, -ENOTRECOVERABLE (damage)
+ * Returns   0; -ENOENT; -EAGAIN (directory busy for 100 ms); -ENOMEM (of this process); -EROFS; -EBADF; -EUCLEAN,
+ *           -ENOTRECOVERABLE (damage)
  */
 COSHM_CHECK_RESULT int coshm_object_remove(struct coshm_segment *segment, const char *name);
 

@@ -40,7 +40,7 @@ struct coshm_stat {
  * @each      gets a struct that is valid during the call; returning non-zero stops and is returned
  *
  * Safety    MT MP FORK (read-only attach too)
- * Returns   0; what @each returned; -ENOENT; -EBADF
+ * Returns   0; what @each returned; -ENOENT; -ENOMEM (of this process); -EBADF
  */
 COSHM_CHECK_RESULT int coshm_stats_each(struct coshm_segment *segment, const char *object,
 					int (*each)(void *context, const struct coshm_stat *stat),
@@ -48,7 +48,7 @@ COSHM_CHECK_RESULT int coshm_stats_each(struct coshm_segment *segment, const cha
 
 /*
  * coshm_stats_value - one counter by name
- * Returns   0; -ENOENT (no such object or counter); -EBADF
+ * Returns   0; -ENOENT (no such object or counter); -ENOMEM; -EBADF
  */
 COSHM_CHECK_RESULT int coshm_stats_value(struct coshm_segment *segment, const char *object,
 					 const char *name, uint64_t *ret_value);
@@ -59,7 +59,7 @@ COSHM_CHECK_RESULT int coshm_stats_value(struct coshm_segment *segment, const ch
  * @ret_size_bytes  length of the text without its final zero byte; the buffer must be larger than that
  *
  * Prometheus names are coshm_TYPE_NAME[_UNIT][_total] with labels segment and object.
- * Returns   0; -ENOBUFS: @ret_size_bytes says what is needed; -ENOENT; -EBADF
+ * Returns   0; -ENOBUFS: @ret_size_bytes says what is needed; -ENOENT; -ENOMEM; -EBADF
  */
 COSHM_CHECK_RESULT int coshm_stats_json(struct coshm_segment *segment, const char *object,
 					char *buffer, size_t capacity_bytes,

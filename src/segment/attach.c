@@ -256,7 +256,7 @@ static int segment_map(struct coshm__segment *segment, const struct coshm__heade
 				   segment->path);
 	base = mmap(NULL, header->size_max_bytes, protection, MAP_SHARED, segment->fd, 0);
 	if (base == MAP_FAILED)
-		return coshm__fail(-ENOMEM, "%s: mapping %llu bytes: %s (ulimit -v?)",
+		return coshm__fail(-ENOMEM, "%s: mapping %llu bytes: %s (ulimit -v, -l?)",
 				   segment->path, (unsigned long long)header->size_max_bytes,
 				   strerror(errno));
 	/* A core dump with the segment in it would hold the member's lock while it is written. */
@@ -703,41 +703,51 @@ int coshm_segment_unlink(const char *name)
 	return error;
 }
 
-/* How far may be touched without SIGBUS? As far as both the header and the file's size say. */
-static uint64_t usable_refresh(struct coshm__segment *segment)
+/* How far may be touched without SIGBUS? As far as both the header and the file's size say. 0, or why it cannot be asked */
+static int usable_refresh(struct coshm__segment *segment, uint64_t *ret_usable)
 {
 	/* relaxed: it only grows, and memory below any value ever read is there */
 	uint64_t usable = coshm__a64_load_relaxed(&segment->header->committed_bytes);
 	int saved_errno = errno, close_it, fd = coshm__segment_fd(segment, &close_it);
+	int error = fd < 0 ? fd : 0;
 	struct stat status;
 
 	if (usable > segment->size_max_bytes)
 		usable = segment->size_max_bytes;
-	if (fd < 0 || fstat(fd, &status))
-		usable = 0;
-	else if (usable > (uint64_t)status.st_size)
-		usable = (uint64_t)status.st_size;
+	if (!error && fstat(fd, &status))
+		error = -errno;
 	if (close_it && fd >= 0)
 		close(fd);
 	errno = saved_errno;
+	if (error)
+		return error;
+	if (usable > (uint64_t)status.st_size)
+		usable = (uint64_t)status.st_size;
 	/* relaxed: as above; a smaller value of a slower thread costs one more look */
 	if (usable > coshm__a64_load_relaxed(&segment->usable_bytes))
 		coshm__a64_store_relaxed(&segment->usable_bytes, usable);
-	return usable;
+	*ret_usable = usable;
+	return 0;
+}
+
+int coshm__segment_has(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes)
+{
+	/* relaxed: as above */
+	uint64_t usable = coshm__a64_load_relaxed(&segment->usable_bytes);
+	int error = 0;
+
+	if (offset_bytes % 8 != 0 || size_bytes > segment->size_max_bytes ||
+	    offset_bytes > segment->size_max_bytes - size_bytes)
+		return -EUCLEAN;
+	if (offset_bytes + size_bytes > usable)
+		error = usable_refresh(segment, &usable);
+	return error ? error : offset_bytes + size_bytes > usable ? -EUCLEAN : 0;
 }
 
 void *coshm__segment_at(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes)
 {
-	/* relaxed: as above */
-	uint64_t usable = coshm__a64_load_relaxed(&segment->usable_bytes);
-
-	if (offset_bytes % 8 != 0 || size_bytes > segment->size_max_bytes ||
-	    offset_bytes > segment->size_max_bytes - size_bytes)
-		return NULL;
-	if (offset_bytes + size_bytes > usable &&
-	    offset_bytes + size_bytes > usable_refresh(segment))
-		return NULL;
-	return segment->base + offset_bytes;
+	return coshm__segment_has(segment, offset_bytes, size_bytes) ? NULL
+								     : segment->base + offset_bytes;
 }
 
 uint64_t coshm_segment_now_ns(struct coshm_segment *token)

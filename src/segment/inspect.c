@@ -93,8 +93,9 @@ int coshm_inspect_objects(struct coshm_segment *token,
 	return error;
 }
 
-static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm *thread,
-			uint32_t member_id, struct coshm_member_info *info)
+/* 0, or out of reach */
+static int locks_count(struct coshm__segment *segment, struct coshm__thread_shm *thread,
+		       uint32_t member_id, struct coshm_member_info *info)
 {
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
 		uint64_t offset = coshm__a64_load_relaxed(&thread->lock_offset[i]);
@@ -107,23 +108,30 @@ static void locks_count(struct coshm__segment *segment, struct coshm__thread_shm
 			continue;
 		info->locks_held++;
 		for (uint32_t e = 0; e < COSHM__ENTRY_COUNT; e++) {
-			struct coshm__handle *view = coshm__view_get(segment, e);
+			struct coshm__handle *view = NULL;
+			int error = coshm__view_find(segment, e, &view);
 			uint64_t start = view ? coshm__offset_of(segment, view->object) : 0;
 
+			if (coshm__is_out_of_reach(error))
+				return error;
 			if (view && view->object_type->lock_is_lane && offset >= start &&
 			    offset - start < view->size_bytes)
 				info->lanes_held +=
 					view->object_type->lock_is_lane(view, offset - start) == 1;
 		}
 	}
+	return 0;
 }
 
-static void threads_hold(struct coshm__segment *segment, uint32_t member_id,
-			 struct coshm_member_info *info)
+/* 0, or out of reach */
+static int threads_hold(struct coshm__segment *segment, uint32_t member_id,
+			struct coshm_member_info *info)
 {
 	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water); /* [T5] */
 
-	for (uint32_t i = 0; i < high && i < segment->thread_count_max; i++) {
+	int error = 0;
+
+	for (uint32_t i = 0; i < high && i < segment->thread_count_max && !error; i++) {
 		struct coshm__thread_shm *thread = &segment->threads[i];
 
 		/* [T2] */
@@ -134,16 +142,38 @@ static void threads_hold(struct coshm__segment *segment, uint32_t member_id,
 		for (unsigned int h = 0; h < COSHM__HAZARD_WRITES; h++)
 			info->pages_written +=
 				coshm__a64_load_relaxed(&thread->write_hazard[h]) != 0;
-		locks_count(segment, thread, member_id, info);
+		error = locks_count(segment, thread, member_id, info);
 	}
+	return error;
 }
 
+/* What of objects the member holds. 0, or out of reach */
+static int objects_hold(struct coshm__segment *segment, const struct coshm__member_shm *member,
+			uint32_t member_id, struct coshm_member_info *info)
+{
+	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
+		struct coshm__handle *view = NULL;
+		int error;
+
+		if (!(coshm__a64_load_relaxed(&member->open_objects[i / 64]) >> (i % 64) & 1))
+			continue;
+		error = coshm__view_find(segment, i, &view);
+		if (coshm__is_out_of_reach(error))
+			return error;
+		if (view && view->object_type->holdings)
+			view->object_type->holdings(view, member_id, info);
+	}
+	return 0;
+}
+
+/* 1 copied; 0 no member there, or it changed meanwhile; negative: an object is out of reach */
 static int member_copy(struct coshm__segment *segment, uint32_t slot,
 		       struct coshm_member_info *info)
 {
 	struct coshm__member_shm *member = &segment->members[slot];
 	uint64_t word = coshm__a64_load_acquire(&member->word), command[2]; /* [M2] */
 	uint32_t id = coshm__member_id(slot, word);
+	int error;
 
 	if ((word & 3) == COSHM__MEMBER_FREE)
 		return 0;
@@ -158,18 +188,13 @@ static int member_copy(struct coshm__segment *segment, uint32_t slot,
 	make_printable(info->command, sizeof(info->command));
 	info->state = coshm__member_is_dead(segment, id) ? COSHM_MEMBER_DEAD : COSHM_MEMBER_ALIVE;
 	info->thread_count = coshm__thread_count(segment, id);
-	threads_hold(segment, id, info);
+	error = threads_hold(segment, id, info);
 	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
 		info->pages_pinned += coshm__a64_load_relaxed(&member->pins[i]) != 0;
-	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
-		struct coshm__handle *view;
-
-		if (!(coshm__a64_load_relaxed(&member->open_objects[i / 64]) >> (i % 64) & 1))
-			continue;
-		view = coshm__view_get(segment, i);
-		if (view && view->object_type->holdings)
-			view->object_type->holdings(view, id, info);
-	}
+	if (!error)
+		error = objects_hold(segment, member, id, info);
+	if (error)
+		return error;
 	word = coshm__a64_load_acquire(&member->word); /* [M2] */
 	return coshm__member_id(slot, word) == id && (word & 3) != COSHM__MEMBER_FREE;
 }
@@ -196,8 +221,7 @@ int coshm_inspect_members(struct coshm_segment *token,
 		coshm__op_end(&op);
 		if (end)
 			break;
-		if (found)
-			error = each(context, &info);
+		error = found < 0 ? found : found ? each(context, &info) : 0;
 	}
 	return error;
 }
@@ -260,6 +284,7 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 	uint64_t state = coshm__entry_state_of(word);
 	uint64_t offset = coshm__a64_load_relaxed(&entry->offset_bytes);
 	uint64_t size = coshm__a64_load_relaxed(&entry->size_bytes);
+	int error;
 
 	if (state > COSHM__ENTRY_REMOVED) {
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/directory",
@@ -275,8 +300,12 @@ static void verify_entry(struct coshm__segment *segment, uint32_t index,
 				       "entry %u was never finished by its creator", index);
 		return;
 	}
-	if (offset % COSHM__PAGE_BYTES || offset < segment->objects_offset ||
-	    !coshm__segment_at(segment, offset, size)) {
+	error = coshm__segment_has(segment, offset, size);
+	if (coshm__is_out_of_reach(error)) {
+		findings->error = error;
+		return;
+	}
+	if (offset % COSHM__PAGE_BYTES || offset < segment->objects_offset || error) {
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, "segment/directory",
 			       "entry %u lies outside of the segment", index);
 		return;
@@ -308,7 +337,8 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 	struct coshm__entry_shm *entry = &segment->entries[index];
 	uint64_t word = coshm__a64_load_relaxed(&entry->word); /* only compared with itself */
 	struct coshm_object_info info;
-	struct coshm__handle *view;
+	struct coshm__handle *view = NULL;
+	int error;
 
 	if (!object_copy(segment, index, &info) ||
 	    (wanted && (info.removed || strcmp(info.name, wanted))))
@@ -321,9 +351,11 @@ static int verify_object(struct coshm__segment *segment, uint32_t index, const c
 		findings->object_name = NULL;
 		return 1;
 	}
-	view = coshm__view_get(segment, index);
+	error = coshm__view_find(segment, index, &view);
+	if (coshm__is_out_of_reach(error))
+		findings->error = error;
 	/* A live pool may have removed it meanwhile, and begun another one in its entry. */
-	if (!view && coshm__a64_load_relaxed(&entry->word) == word)
+	else if (!view && coshm__a64_load_relaxed(&entry->word) == word)
 		coshm__finding(findings, COSHM_VERIFY_DAMAGE, info.name,
 			       "its header does not fit its size");
 	else if (view && view->object_type->verify) {
@@ -343,7 +375,7 @@ int coshm_inspect_verify(struct coshm_segment *token, const char *object,
 	struct coshm__findings findings = {.report = report, .context = context};
 	int found = 0, error = 0;
 
-	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT; i++) {
+	for (uint32_t i = 0; i < COSHM__ENTRY_COUNT && !findings.error; i++) {
 		struct coshm__op op;
 
 		error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
@@ -356,6 +388,8 @@ int coshm_inspect_verify(struct coshm_segment *token, const char *object,
 		found += verify_object(op.segment, i, object, &findings);
 		coshm__op_end(&op);
 	}
+	if (findings.error)
+		return findings.error;
 	if (object && !found)
 		return -ENOENT;
 	if (ret_result)

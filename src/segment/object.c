@@ -75,13 +75,12 @@ static int range_read(const struct coshm__segment *segment, const struct coshm__
 	       ret->size_bytes <= segment->size_max_bytes - ret->offset_bytes;
 }
 
-/* The same, and the memory is there. 0, -EUCLEAN */
+/* The same, and the memory is there. 0, -EUCLEAN, or as coshm__segment_has */
 static int memory_read(struct coshm__segment *segment, const struct coshm__entry_shm *entry,
 		       struct range *ret)
 {
-	return range_read(segment, entry, ret) &&
-			       coshm__segment_at(segment, ret->offset_bytes, ret->size_bytes)
-		       ? 0
+	return range_read(segment, entry, ret)
+		       ? coshm__segment_has(segment, ret->offset_bytes, ret->size_bytes)
 		       : -EUCLEAN;
 }
 
@@ -226,8 +225,10 @@ static int open_entry(struct coshm__op *op, uintptr_t segment_token, uint32_t in
 		error = -ENOENT;
 	if (!error && coshm__a64_load_relaxed(&entry->type) != type->type)
 		error = coshm__fail(-EPROTOTYPE, "the object is no %s", type->name);
-	if (!error && memory_read(segment, entry, &range))
-		error = coshm__fail(-EUCLEAN, "the directory entry lies outside of the segment");
+	if (!error)
+		error = memory_read(segment, entry, &range);
+	if (error == -EUCLEAN)
+		coshm__fail(error, "the directory entry lies outside of the segment");
 	if (!error && segment->read_only) {
 		coshm__acquire_fence(); /* without a bit, as in every look without a lock: see object_copy */
 		error = coshm__a64_load_relaxed(&entry->word) == word ? 0 : -ENOENT;
@@ -484,9 +485,10 @@ static int build_finish(struct coshm__op *op, const struct building *building,
 	int error = 0;
 
 	/* Also when the directory and the file say different things: then it is not there. */
-	if (!coshm__segment_at(op->segment, building->range.offset_bytes,
-			       building->range.size_bytes))
-		error = coshm__fail(-EUCLEAN, "%s: new memory is not there", op->segment->path);
+	error = coshm__segment_has(op->segment, building->range.offset_bytes,
+				   building->range.size_bytes);
+	if (error == -EUCLEAN)
+		coshm__fail(error, "%s: new memory is not there", op->segment->path);
 	if (!error) {
 		handle = handle_new(op->segment, building->index, live, &building->range, type);
 		error = handle ? 0 : -ENOMEM;
@@ -626,7 +628,7 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 int coshm_object_remove(struct coshm_segment *token, const char *text)
 {
 	struct coshm__op op;
-	struct coshm__handle *view;
+	struct coshm__handle *view = NULL;
 	struct coshm__rlock_shm *lock;
 	struct name name;
 	uint64_t word = 0;
@@ -643,14 +645,18 @@ int coshm_object_remove(struct coshm_segment *token, const char *text)
 		return error;
 	}
 	index = entry_find(op.segment, &name, &word);
-	if (index >= 0) {
+	if (index >= 0)
+		error = coshm__view_find(op.segment, (uint32_t)index, &view);
+	/* A damaged one can be removed, too. Nobody could be told that it is over if it is out of reach now. */
+	if (!coshm__is_out_of_reach(error))
+		error = 0;
+	if (!error && index >= 0) {
 		/* [D5] seq_cst, pairs [D3]; whoever sets its bit later sees it. The commit point. */
 		coshm__a64_store_seq_cst(&op.segment->entries[index].word,
 					 coshm__entry_word(coshm__entry_generation_of(word), 0,
 							   COSHM__ENTRY_REMOVED));
 		COSHM__CRASH_POINT(DIRECTORY_REMOVED);
 		/* Under the lock, which keeps the entry and its memory from being reused, should this process be stopped. */
-		view = coshm__view_get(op.segment, (uint32_t)index);
 		if (view && view->object_type->removed)
 			view->object_type->removed(view);
 	}
@@ -796,9 +802,11 @@ static int view_new(struct coshm__segment *segment, uint32_t index, uint64_t wor
 	const struct coshm__object_type *type = coshm__object_type_find(
 		(uint32_t)coshm__a64_load_relaxed(&segment->entries[index].type));
 	struct range range;
+	int error;
 
-	if (!type || memory_read(segment, &segment->entries[index], &range))
-		return -EUCLEAN;
+	error = type ? memory_read(segment, &segment->entries[index], &range) : -EUCLEAN;
+	if (error)
+		return error;
 	return handle_attach(segment, index, word, &range, type, ret_view);
 }
 

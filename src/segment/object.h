@@ -11,6 +11,7 @@
 #include "segment/segment.h"
 
 #include <coshm/inspect.h>
+#include <errno.h>
 
 /* Collects the findings of a verify. */
 struct coshm__findings {
@@ -19,6 +20,7 @@ struct coshm__findings {
 	const char *object_name;	    /* whose findings they are; NULL: the segment's own */
 	const struct coshm__handle *object; /* its view, while its own tables are looked at */
 	struct coshm_verify_result result;
+	int error; /* why something could not be looked at, such as -ENOMEM */
 };
 
 /* @where is "TYPE/PART", such as "cache/pages"; who listens gets the object's name for the type: "sessions/pages". */
@@ -111,12 +113,22 @@ static inline int coshm__look_is_stale(const struct coshm__op *op)
 /*
  * A process-local handle on any object, for reaping, recovery, statistics and verification, without opening it: the
  * caller must know that the memory stays (a dead member's open bit, or [ro] care). NULL if there is no such object, its
- * type is unknown or its header damaged. Valid until the operation ends.
+ * type is unknown or its header damaged, or if it is out of reach: use coshm__view_find where that makes a
+ * difference. Valid until the operation ends.
  */
 struct coshm__handle *coshm__view_get(struct coshm__segment *segment, uint32_t entry_index);
 
-/* The same, with the reason: 0; -ENOENT no object; -EUCLEAN damaged or unknown, nobody can open it; -ENOMEM. */
+/*
+ * The same, with the reason: 0; -ENOENT no object; -EUCLEAN damaged or unknown, nobody can open it; what
+ * coshm__is_out_of_reach of.
+ */
 int coshm__view_find(struct coshm__segment *segment, uint32_t entry_index,
 		     struct coshm__handle **ret_view);
+
+/* Is it this process that cannot, now, for want of memory or of a descriptor? Then it says nothing about the object. */
+static inline int coshm__is_out_of_reach(int error)
+{
+	return error && error != -ENOENT && error != -EUCLEAN;
+}
 
 #endif

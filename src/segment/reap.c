@@ -94,7 +94,7 @@ static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progre
 	/* The dead member's bit keeps the memory. */
 	int error = coshm__view_find(segment, progress->entry_index, &view);
 
-	if (error == -ENOMEM)
+	if (coshm__is_out_of_reach(error))
 		return error;
 	/* No object, one that is so damaged that nobody can open it, or one in which nothing is held. */
 	if (error || !view->object_type->reap)

@@ -77,7 +77,7 @@ static void offset_forget(struct coshm__op *op, struct coshm__rlock_shm *lock)
 			coshm__a64_store_relaxed(&op->thread->lock_offset[i], 0);
 }
 
-/* The object that a lock lies in; none for the directory's own lock. 0, -ENOMEM, -EUCLEAN no usable object is there */
+/* The object that a lock lies in; none for the directory's own lock. 0, -EUCLEAN no usable object is there, or out of reach */
 static int guarded_object(struct coshm__op *op, uint64_t offset, struct coshm__handle **ret_handle)
 {
 	struct coshm__segment *segment = op->segment;
@@ -130,7 +130,7 @@ static int repair(struct coshm__op *op, struct coshm__rlock_shm *lock, struct co
 
 /*
  * @word is held by a dead member. One of all takers wins. Keeps WAITERS: others may sleep. What it guards is found
- * before it is taken: who lacks the memory for that leaves it to others.
+ * before it is taken: who cannot, for want of memory or of a descriptor, leaves it to others.
  * 0, -EAGAIN, -ENOTRECOVERABLE; 1 lost the race
  */
 static int steal(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t word)
@@ -138,7 +138,7 @@ static int steal(struct coshm__op *op, struct coshm__rlock_shm *lock, uint64_t w
 	struct coshm__handle *handle = NULL;
 	int error = guarded_object(op, coshm__offset_of(op->segment, lock), &handle);
 
-	if (error == -ENOMEM)
+	if (coshm__is_out_of_reach(error))
 		return -EAGAIN;
 	/* [L1] as below; all stores of the dead are visible: its death was learned from the kernel */
 	if (!coshm__a64_cas_acq_rel(&lock->word, &word,
@@ -246,7 +246,7 @@ void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock)
 	offset_forget(op, lock);
 }
 
-void coshm__rlock_abandon(struct coshm__op *op, uint64_t note)
+int coshm__rlock_abandon(struct coshm__op *op, uint64_t note)
 {
 	struct coshm__rlock_shm *lock = lock_of_note(op->segment, note);
 	struct coshm__handle *handle = NULL;
@@ -254,10 +254,13 @@ void coshm__rlock_abandon(struct coshm__op *op, uint64_t note)
 
 	/* A note without the mark: the thread was waiting, and another thread of this process may be the holder. */
 	if (!lock || !(note & COSHM__LOCK_IS_HELD) || coshm__rlock_owner(lock) != op->member_id)
-		return;
+		return 0;
 	error = guarded_object(op, coshm__offset_of(op->segment, lock), &handle);
+	if (coshm__is_out_of_reach(error))
+		return error;
 	if (repair(op, lock, handle, error) == 0)
 		coshm__rlock_release(op, lock);
+	return 0;
 }
 
 void coshm__rlock_take_over(struct coshm__op *op, uint64_t note, uint32_t dead_id)

@@ -34,9 +34,9 @@ void coshm__rlock_release(struct coshm__op *op, struct coshm__rlock_shm *lock);
 /*
  * @note is a word of thread->lock_offset. If this member holds that lock: repair what it guards and release it. For
  * locks whose thread is gone. coshm__rlock_take_over is the same for a lock that a dead member holds. Both do nothing
- * if it is not so.
+ * if it is not so. 0; negative: it stays held, as this process lacks what it takes to find what it guards.
  */
-void coshm__rlock_abandon(struct coshm__op *op, uint64_t note);
+int coshm__rlock_abandon(struct coshm__op *op, uint64_t note);
 void coshm__rlock_take_over(struct coshm__op *op, uint64_t note, uint32_t dead_id);
 
 /* Member id of the holder, 0 if free or poisoned. */

@@ -263,6 +263,9 @@ static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
  */
 void *coshm__segment_at(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes);
 
+/* The same, with the reason. 0; -EUCLEAN not there; -EMFILE, -ENFILE, -ENOTCONN ...: the file cannot be asked now. */
+int coshm__segment_has(struct coshm__segment *segment, uint64_t offset_bytes, uint64_t size_bytes);
+
 /* The same inside one object. */
 static inline void *coshm__object_at(const struct coshm__handle *handle, uint64_t offset_bytes,
 				     uint64_t size_bytes)

@@ -27,18 +27,24 @@ static void slot_give_back(struct coshm__thread_shm *thread)
 	coshm__a32_store_release(&thread->owner, 0);
 }
 
-/* A thread that dies inside a critical section (cancelled, or by a longjmp out of a signal handler) repairs it here. */
-static void locks_give_back(struct coshm__segment *segment, struct coshm__thread_shm *thread,
-			    uint32_t member_id)
+/*
+ * A thread that dies inside a critical section (cancelled, or by a longjmp out of a signal handler) repairs it here.
+ * 0; negative: its slot stays its own, so that the next look for slots, or the reaper of this process, does it.
+ */
+static int locks_give_back(struct coshm__segment *segment, struct coshm__thread_shm *thread,
+			   uint32_t member_id)
 {
+	int error = 0;
+
 	for (unsigned int i = 0; i < COSHM__LOCKS_HELD; i++) {
 		uint64_t offset = coshm__a64_load_relaxed(&thread->lock_offset[i]);
 		struct coshm__op op = {
 			.segment = segment, .thread = thread, .member_id = member_id};
 
-		if (offset)
-			coshm__rlock_abandon(&op, offset);
+		if (offset && !error)
+			error = coshm__rlock_abandon(&op, offset);
 	}
+	return error;
 }
 
 static void thread_exits(void *unused)
@@ -56,8 +62,8 @@ static void thread_exits(void *unused)
 		segment = atomic_load_explicit(&coshm__segments[i], memory_order_acquire);
 		key = coshm__a64_load_relaxed(&coshm__process->key[i]);
 		if (segment && key == mine->key) {
-			locks_give_back(segment, mine->thread, (uint32_t)key);
-			slot_give_back(mine->thread);
+			if (locks_give_back(segment, mine->thread, (uint32_t)key) == 0)
+				slot_give_back(mine->thread);
 		}
 		mine->key = 0;
 		coshm__rcu_read_unlock();
@@ -129,10 +135,9 @@ static void sweep_own_exited(struct coshm__segment *segment, uint32_t member_id)
 			continue;
 		/* Then asked once more: the thread may have given it back before it ended, and another member has it. */
 		if (syscall(SYS_tgkill, getpid(), tid, 0) && errno == ESRCH &&
-		    coshm__a32_load_relaxed(&thread->owner) == member_id) {
-			locks_give_back(segment, thread, member_id);
+		    coshm__a32_load_relaxed(&thread->owner) == member_id &&
+		    locks_give_back(segment, thread, member_id) == 0)
 			slot_give_back(thread);
-		}
 	}
 	errno = saved_errno;
 }

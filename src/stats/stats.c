@@ -84,18 +84,22 @@ static int visit_rows(struct visit *visit, const struct coshm_object_info *info)
 			.kind = rows[row].source == COSHM__STAT_IS_COUNTER ? COSHM_STAT_COUNTER
 									   : COSHM_STAT_GAUGE,
 		};
-		struct coshm__handle *view;
+		struct coshm__handle *view = NULL;
 		struct coshm__op op;
 
 		error = coshm__op_begin_look(&op, visit->token, COSHM__TYPE_SEGMENT);
 		if (error)
 			return error;
-		view = info ? coshm__view_get(op.segment, info->index) : NULL;
+		if (info)
+			error = coshm__view_find(op.segment, info->index, &view);
 		if (!info)
 			stat.value = segment_value(op.segment, row);
 		else if (view && view->type == type)
 			stat.value = object_value(view, rows, row);
 		coshm__op_end(&op);
+		/* Zeros would look like an object that nobody uses. Removed or damaged ones have none. */
+		if (coshm__is_out_of_reach(error))
+			return error;
 		error = visit->each(visit->context, &stat);
 	}
 	return error;

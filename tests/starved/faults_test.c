@@ -637,6 +637,24 @@ static void walk_over_all(const struct kind *kind)
 	assert_true(faults > 0);
 }
 
+static void no_memory_is_enomem_changes_nothing_and_passes(void **state)
+{
+	(void)state;
+	walk_over_all(&kinds[0]);
+}
+
+static void no_mapping_is_enomem_changes_nothing_and_passes(void **state)
+{
+	(void)state;
+	walk_over_all(&kinds[1]);
+}
+
+static void no_descriptor_is_emfile_changes_nothing_and_passes(void **state)
+{
+	(void)state;
+	walk_over_all(&kinds[2]);
+}
+
 static void no_lock_is_enolck_changes_nothing_and_passes(void **state)
 {
 	(void)state;
@@ -675,6 +693,103 @@ static void first_call_that_fails_does_not_spoil_the_next(void **state)
 	assert_int_equal(run_in_child(first_call_ever, (void *)FAULT_ATFORK), 0);
 }
 
+/* --- fork children ------------------------------------------------------------------------------------------------- */
+
+static const struct kind *child_kind;
+
+static int child_uses_it(void *arg)
+{
+	const unsigned int which = (unsigned int)(uintptr_t)arg;
+	uint64_t count;
+	int result;
+
+	faults_arm(child_kind->kind, which);
+	result = coshm_cache_count(stage.stock.cache, &count);
+	/* No such call: the walk is over. */
+	if (faults_disarm() < which)
+		return PROC_CODE_MAX;
+	/* There may be another way. */
+	if (result)
+		GIVES(child_kind->error, result);
+	GIVES(0, coshm_cache_count(stage.stock.cache, &count));
+	NEED(stock_use(&stage.stock, which) == 0);
+	return stock_close(&stage.stock);
+}
+
+static void fork_child_that_cannot_become_a_member_may_try_again(void **state)
+{
+	struct stock_picture before, after;
+
+	(void)state;
+	assert_int_equal(stock_open(&stage.stock, name, 0), 0);
+	assert_int_equal(stock_picture(&stage.stock, &before), 0);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		child_kind = &kinds[i];
+		for (uintptr_t which = 1;; which++) {
+			int result = run_in_child(child_uses_it, (void *)which);
+
+			if (result == PROC_CODE_MAX)
+				break;
+			if (result)
+				print_message("# %s %u\n", child_kind->name, (unsigned int)which);
+			assert_int_equal(result, 0);
+		}
+	}
+	/* The last of each kind returned without a detach. */
+	assert_int_equal(coshm_segment_reap(stage.stock.segment, NULL), 0);
+	assert_int_equal(stock_picture(&stage.stock, &after), 0);
+	after.entries = before.entries;
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(stock_verify(stage.stock.segment, 0), 0);
+	assert_int_equal(stock_close(&stage.stock), 0);
+}
+
+/* --- a thread that dies in a lock ----------------------------------------------------------------------------------- */
+
+static void *takes_a_lock_and_exits(void *arg)
+{
+	struct coshm__op op;
+	struct coshm__limiter_shm *shm;
+
+	if (coshm__op_begin(&op, stage.stock.limiter, COSHM_OBJECT_LIMITER))
+		return NULL;
+	shm = op.handle->object;
+	*(int *)arg = coshm__rlock_acquire(&op, &shm->config_lock, PROC_DEADLINE_NS);
+	coshm__op_end(&op);
+	/* What it takes to find out what the lock guards is not there when the thread's end is dealt with. */
+	faults_arm(FAULT_MEMORY, 1);
+	return NULL;
+}
+
+static int loses_a_thread(void *arg)
+{
+	const struct coshm_limiter_config config = {.rate = 1};
+	int taken = -1;
+	pthread_t thread;
+
+	(void)arg;
+	NEED(stock_open(&stage.stock, name, 0) == 0);
+	NEED(pthread_create(&thread, NULL, takes_a_lock_and_exits, &taken) == 0);
+	NEED(pthread_join(thread, NULL) == 0);
+	NEED(faults_disarm() == 1 && taken == 0);
+	/* Held by one who is alive. */
+	GIVES(-EAGAIN, coshm_limiter_configure(stage.stock.limiter, &config));
+	return 0; /* and dies */
+}
+
+static void thread_that_dies_in_a_lock_without_memory_condemns_nothing(void **state)
+{
+	const struct coshm_limiter_config config = {.rate = 1};
+
+	(void)state;
+	assert_int_equal(run_in_child(loses_a_thread, NULL), 0);
+	assert_int_equal(stock_open(&stage.stock, name, 0), 0);
+	assert_int_equal(coshm_segment_reap(stage.stock.segment, NULL), 0);
+	assert_int_equal(coshm_limiter_configure(stage.stock.limiter, &config), 0);
+	assert_int_equal(stock_verify(stage.stock.segment, 0), 0);
+	assert_int_equal(stock_close(&stage.stock), 0);
+}
+
 #define WALK_TEST(test) cmocka_unit_test_setup_teardown(test, prepare, clean)
 
 int main(int argc, char **argv)
@@ -682,8 +797,13 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		/* First: later ones are not the first call ever. */
 		cmocka_unit_test(first_call_that_fails_does_not_spoil_the_next),
+		WALK_TEST(no_memory_is_enomem_changes_nothing_and_passes),
+		WALK_TEST(no_mapping_is_enomem_changes_nothing_and_passes),
+		WALK_TEST(no_descriptor_is_emfile_changes_nothing_and_passes),
 		WALK_TEST(no_lock_is_enolck_changes_nothing_and_passes),
 		WALK_TEST(no_room_is_enospc_changes_nothing_and_passes),
+		WALK_TEST(fork_child_that_cannot_become_a_member_may_try_again),
+		WALK_TEST(thread_that_dies_in_a_lock_without_memory_condemns_nothing),
 	};
 
 	if (argc > 1)

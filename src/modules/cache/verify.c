@@ -7,6 +7,7 @@
  */
 #include "modules/cache/cache.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -378,13 +379,16 @@ static struct answer about_slot(struct coshm__handle *handle, uint64_t index)
 			free(copy.key);
 		} else if (found == 0) {
 			answer = damage("its item makes no sense");
+		} else if (found == -ENOMEM) {
+			answer = (struct answer){"no memory to look at its item",
+						 COSHM_VERIFY_NOTE};
 		}
 	}
 	return coshm__cache_same(coshm__cache_slot_load(slot), word) ? answer : fine;
 }
 
-/* I7: as many keys stand away from home as their homes say, or fewer. Only meaningful on a cache at rest. */
-static void count_away(struct coshm__handle *handle, uint8_t *away)
+/* I7: as many keys stand away from home as their homes say, or fewer. Only meaningful on a cache at rest. 0, -ENOMEM */
+static int count_away(struct coshm__handle *handle, uint8_t *away)
 {
 	const struct coshm__cache *cache = handle->local;
 
@@ -392,15 +396,21 @@ static void count_away(struct coshm__handle *handle, uint8_t *away)
 		const struct coshm__a64 *slot = coshm__cache_slot_at(cache, i);
 		struct coshm__cache_copy copy;
 		uint64_t home;
+		int found;
 
-		if (!slot || !coshm__a64_load_relaxed(slot) ||
-		    coshm__cache_copy_slot(cache, slot, 0, &copy) != 1)
+		if (!slot || !coshm__a64_load_relaxed(slot))
+			continue;
+		found = coshm__cache_copy_slot(cache, slot, 0, &copy);
+		if (found == -ENOMEM)
+			return found;
+		if (found != 1)
 			continue;
 		home = coshm__cache_home(cache, coshm__cache_hash(cache, copy.key, copy.key_bytes));
 		if (home != i / 8 && away[home] < UINT8_MAX)
 			away[home]++;
 		free(copy.key);
 	}
+	return 0;
 }
 
 static void verify_spills(struct coshm__handle *handle, struct coshm__findings *findings)
@@ -412,9 +422,11 @@ static void verify_spills(struct coshm__handle *handle, struct coshm__findings *
 	for (int look = 0; look < LOOKS && wrong; look++) {
 		uint8_t *away = calloc(cache->bucket_count, 1);
 
-		if (!away)
+		if (!away || count_away(handle, away)) {
+			free(away);
+			findings->error = -ENOMEM;
 			return;
-		count_away(handle, away);
+		}
 		wrong = 0;
 		for (uint64_t b = 0; b < cache->bucket_count; b++)
 			wrong +=

@@ -5,6 +5,7 @@
  */
 #include "modules/queue/queue.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -302,7 +303,7 @@ void coshm__queue_verify(struct coshm__handle *handle, struct coshm__findings *f
 	};
 
 	if (!memory) {
-		coshm__finding(findings, COSHM_VERIFY_NOTE, "queue", "not checked: out of memory");
+		findings->error = -ENOMEM;
 		return;
 	}
 	c.words = (void *)memory;
