@@ -127,14 +127,15 @@ static int locks_count(struct coshm__segment *segment, struct coshm__thread_shm 
 static int threads_hold(struct coshm__segment *segment, uint32_t member_id,
 			struct coshm_member_info *info)
 {
-	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water); /* [T5] */
+	/* [T5] acquire: a look */
+	uint32_t high = coshm__a32_load_acquire(&segment->header->thread_high_water);
 
 	int error = 0;
 
 	for (uint32_t i = 0; i < high && i < segment->thread_count_max && !error; i++) {
 		struct coshm__thread_shm *thread = &segment->threads[i];
 
-		/* [T2] */
+		/* [T2] acquire: a look */
 		if (coshm__a32_load_acquire(&thread->owner) != member_id)
 			continue;
 		for (unsigned int h = 0; h < COSHM__HAZARD_READS; h++)
@@ -213,9 +214,9 @@ int coshm_inspect_members(struct coshm_segment *token,
 		error = coshm__op_begin_look(&op, token, COSHM__TYPE_SEGMENT);
 		if (error)
 			break;
+		/* [M7] acquire: a look */
 		end = slot >= op.segment->member_count_max ||
-		      slot >= coshm__a32_load_acquire(
-				      &op.segment->header->member_high_water); /* [M7] */
+		      slot >= coshm__a32_load_acquire(&op.segment->header->member_high_water);
 		if (!end)
 			found = member_copy(op.segment, slot, &info);
 		coshm__op_end(&op);

@@ -122,7 +122,7 @@ static void high_water_raise(struct coshm__segment *segment, uint32_t above)
 	/* [M6] seq_cst, pairs [M7]; before this member's first pin or open bit, also when another has raised it */
 	uint32_t now = coshm__a32_load_seq_cst(mark);
 
-	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above))
+	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above)) /* [M6] */
 		;
 }
 
@@ -346,6 +346,7 @@ static int word_is_dead(struct coshm__segment *segment, uint32_t slot, uint64_t 
 	if (!byte_is_free(segment, slot))
 		return 0;
 	if (segment->read_only)
+		/* [M2] */
 		return coshm__a64_load_acquire(&segment->members[slot].word) == word;
 	/* [M4] acq_rel, pairs [M2]: the fact is recorded once. If it fails, somebody recorded it or the slot moved on. */
 	if (coshm__a64_cas_acq_rel(&segment->members[slot].word, &word,

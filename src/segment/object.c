@@ -111,6 +111,7 @@ uint32_t coshm__object_open_count(const struct coshm__segment *segment, uint32_t
 
 		/* [D4] seq_cst, pairs [D3]. The bits of a free slot mean nothing. */
 		if ((coshm__a64_load_seq_cst(&member->word) & 3) != COSHM__MEMBER_FREE &&
+		    /* [D4] */
 		    (coshm__a64_load_seq_cst(&member->open_objects[entry_index / 64]) >>
 			     (entry_index % 64) &
 		     1))
@@ -134,11 +135,13 @@ static int open_bit_set(struct coshm__segment *segment, uint32_t index, uint64_t
 	/* [D3] seq_cst, pairs [D4], [D5] */
 	coshm__a64_fetch_or_seq_cst(&member->open_objects[index / 64], UINT64_C(1) << index % 64);
 	COSHM__CRASH_POINT(DIRECTORY_OPEN_BIT);
+	/* [D3] */
 	return coshm__a64_load_seq_cst(&segment->entries[index].word) == word;
 }
 
 static void open_bit_clear(struct coshm__segment *segment, uint32_t index)
 {
+	/* [D3] */
 	coshm__a64_fetch_and_seq_cst(&own_member(segment)->open_objects[index / 64],
 				     ~(UINT64_C(1) << index % 64));
 	COSHM__CRASH_POINT(DIRECTORY_CLOSED_BIT);

@@ -45,7 +45,7 @@ static void reap_threads(struct coshm__op *op, uint32_t dead_id)
 		struct coshm__thread_shm *thread = &segment->threads[i];
 		uint32_t owner = dead_id;
 
-		/* [T2] */
+		/* [T2] acquire: the owner is dead, and stores no more */
 		if (coshm__a32_load_acquire(&thread->owner) != dead_id)
 			continue;
 		for (unsigned int lock = 0; lock < COSHM__LOCKS_HELD; lock++) {
@@ -80,7 +80,7 @@ static void reap_entries(struct coshm__segment *segment, uint32_t dead_id)
 
 static int has_open(const struct coshm__member_shm *member, uint32_t entry_index)
 {
-	/* [D4] */
+	/* [D4] acquire: the member is dead, and sets no more bits */
 	return (int)(coshm__a64_load_acquire(&member->open_objects[entry_index / 64]) >>
 		     (entry_index % 64)) &
 	       1;
@@ -144,7 +144,7 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_reaped)
 {
 	struct coshm__segment *segment = op->segment;
-	/* [M7] */
+	/* [M7] acquire: whom it misses, the next reaping finds */
 	uint32_t reaped = 0, high = coshm__a32_load_acquire(&segment->header->member_high_water);
 	uint64_t deadline_ns = UINT64_MAX;
 	int done = 1, state;

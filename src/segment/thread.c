@@ -82,7 +82,7 @@ static void high_water_raise(struct coshm__a32 *mark, uint32_t above)
 	 * thread's first hazard, and so before its re-read of the slot */
 	uint32_t now = coshm__a32_load_seq_cst(mark);
 
-	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above))
+	while (now < above && !coshm__a32_cas_seq_cst(mark, &now, above)) /* [T4] */
 		;
 }
 
@@ -176,7 +176,7 @@ uint32_t coshm__thread_count(const struct coshm__segment *segment, uint32_t memb
 	uint32_t count = 0;
 
 	for (uint32_t i = segment->member_count_max; i < segment->thread_count_max; i++) {
-		/* [T2] */
+		/* [T2] acquire: a count */
 		uint32_t owner = coshm__a32_load_acquire(&segment->threads[i].owner);
 
 		count += owner != 0 && (member_id == 0 || owner == member_id);

@@ -57,6 +57,7 @@ static void scan_slots(struct coshm__segment *segment, uint32_t first, uint32_t 
 			mark(pages, count, coshm__a64_load_seq_cst(&thread->read_hazard[h]), busy);
 		for (unsigned int h = 0; h < COSHM__HAZARD_WRITES && (kinds & COSHM__HAZARD_WRITE);
 		     h++)
+			/* [H4] */
 			mark(pages, count, coshm__a64_load_seq_cst(&thread->write_hazard[h]), busy);
 	}
 }
@@ -94,6 +95,7 @@ static void scan_pins(struct coshm__segment *segment, const uint64_t *pages, uin
 		if ((coshm__a64_load_seq_cst(&member->word) & 3) != COSHM__MEMBER_ALIVE)
 			continue;
 		for (unsigned int pin = 0; pin < COSHM__PIN_COUNT; pin++)
+			/* [H4] */
 			mark(pages, count, coshm__a64_load_seq_cst(&member->pins[pin]), busy);
 	}
 }

@@ -129,6 +129,23 @@ faulty check-order "an ordered operation without a label"
 echo 'void f(void) { atomic_thread_fence(5); }' | put src/base/fence.c
 faulty check-order "a fence without a comment"
 
+sed_pair() { # SED-SCRIPT
+	sed "$1" "$tap_dir/tree/src/base/pair.c" >"$tap_dir/tree/pair.c"
+	mv "$tap_dir/tree/pair.c" "$tap_dir/tree/src/base/pair.c"
+}
+
+sed_pair s/load_acquire/load_relaxed/
+faulty check-order "a relaxed operation under a label"
+
+sed_pair "s/store_release/store_seq_cst/"
+faulty check-order "an operation of another order than its label"
+
+sed_pair "s/store_release(word, 1);/&\n\tcoshm__a64_store_release(word + 1, 1);/"
+faulty check-order "a second operation below a label"
+
+sed_pair "s/carries nothing .*/&\n\tcoshm__a64_store_relaxed(word + 1, 1);/"
+faulty check-order "a relaxed operation between a label and its own"
+
 # Words ---------------------------------------------------------------------------------------
 
 echo "/* TO""DO: finish */" | put src/base/later.c

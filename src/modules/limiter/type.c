@@ -101,9 +101,9 @@ static struct place place_read(const struct coshm__limiter *limiter, uint64_t bu
 
 	/* A pair that was there at one moment, unless the slot never stands still. */
 	for (int tries = 0; tries < 16; tries++) {
-		/* acquire, as [LM1] and [LM3] */
-		place.tat = coshm__a64_load_acquire(&b->tat[i]);
-		place.word = coshm__a64_load_acquire(&b->key[i]);
+		place.tat = coshm__a64_load_acquire(&b->tat[i]);  /* [LM1] */
+		place.word = coshm__a64_load_acquire(&b->key[i]); /* [LM3] */
+		/* [LM1] */
 		if (coshm__a64_load_acquire(&b->tat[i]) == place.tat)
 			break;
 	}

@@ -225,7 +225,7 @@ int coshm_queue_payload(struct coshm_queue *queue, const struct coshm_task *task
 		return error;
 	q = op.handle->local;
 	error = lease_find(&op, q, task, &index, &word);
-	if (!error && coshm__record_load(&q->records[index]) != word) /* [Q1] */
+	if (!error && coshm__record_load(&q->records[index]) != word)
 		error = -ESTALE;
 	if (error)
 		goto out;
