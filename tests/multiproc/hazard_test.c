@@ -511,7 +511,7 @@ static void stopped_reader_keeps_its_page_and_a_dead_one_does_not(void **state)
 	finish();
 }
 
-static int pin_and_die(void *arg)
+static int keep_and_die(void *arg)
 {
 	struct coshm__op op;
 
@@ -520,34 +520,38 @@ static int pin_and_die(void *arg)
 	for (int i = 0; i < COSHM__PIN_COUNT; i++)
 		if (coshm__pin_set(&op, 4096) != i)
 			return 2;
+	coshm__hazard_protect(&op, 0, 4096);
 	(void)arg;
 	kill(getpid(), SIGKILL);
 	return 3;
 }
 
-static int pins_nothing(void *arg)
+static int keeps_nothing(void *arg)
 {
 	const uint64_t page = 4096;
+	struct coshm__op op;
 	uint64_t busy;
 
 	(void)arg;
-	if (coshm_segment_reap(segment, NULL)) /* joins, in a slot of the dead */
+	if (coshm__op_begin(&op, segment, COSHM__TYPE_SEGMENT)) /* joins, in slots of the dead */
 		return 1;
-	coshm__hazard_scan(toy_segment(segment), COSHM__HAZARD_PIN, &page, 1, &busy);
+	coshm__hazard_scan(op.segment, COSHM__HAZARD_READ | COSHM__HAZARD_PIN, &page, 1, &busy);
+	coshm__op_end(&op);
 	if (busy)
 		return 2;
 	return coshm_segment_detach(segment) ? 3 : 0;
 }
 
-static void next_member_in_a_slot_does_not_inherit_pins(void **state)
+static void next_member_in_a_slot_inherits_no_pin_and_no_hazard(void **state)
 {
 	(void)state;
 	start(0);
 	for (int i = 0; i < 20; i++) { /* more often than there are slots */
-		assert_int_equal(proc_collect(proc_spawn(pin_and_die, NULL), PROC_DEADLINE_NS),
+		assert_int_equal(proc_collect(proc_spawn(keep_and_die, NULL), PROC_DEADLINE_NS),
 				 -SIGKILL);
 		assert_int_equal(coshm_segment_reap(segment, NULL), 0);
-		assert_int_equal(proc_collect(proc_spawn(pins_nothing, NULL), PROC_DEADLINE_NS), 0);
+		assert_int_equal(proc_collect(proc_spawn(keeps_nothing, NULL), PROC_DEADLINE_NS),
+				 0);
 	}
 	finish();
 }
@@ -557,7 +561,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(scan_sees_each_kind_at_its_page_only),
 		cmocka_unit_test(stopped_reader_keeps_its_page_and_a_dead_one_does_not),
-		cmocka_unit_test(next_member_in_a_slot_does_not_inherit_pins),
+		cmocka_unit_test(next_member_in_a_slot_inherits_no_pin_and_no_hazard),
 		cmocka_unit_test(reader_or_reuser_sees_the_other_with_membarrier),
 		cmocka_unit_test(reader_or_reuser_sees_the_other_with_fences),
 		cmocka_unit_test(control_without_barrier_is_red),
