@@ -3,6 +3,7 @@
 . "$srcdir/tests/support/tap.sh"
 
 source_scripts=$(cd "$srcdir/scripts" && pwd)
+source_tests=$(cd "$srcdir/tests" && pwd)
 
 # A sound tree, in which one file at a time is then written.
 fresh() {
@@ -145,6 +146,61 @@ faulty check-order "a second operation below a label"
 
 sed_pair "s/carries nothing .*/&\n\tcoshm__a64_store_relaxed(word + 1, 1);/"
 faulty check-order "a relaxed operation between a label and its own"
+
+# Controls ------------------------------------------------------------------------------------
+
+# The text of one control on stdin.
+control() {
+	mkdir -p "$tap_dir/tree/tests/controls"
+	cp "$source_tests/controls/edit" "$tap_dir/tree/tests/controls"
+	cat >"$tap_dir/tree/tests/controls/pair.edits"
+	echo 'static void pair_is_whole(void **state) {}' | put tests/unit/pair_test.c
+}
+check_control() {
+	"$tap_dir/tree/tests/controls/edit" check
+}
+stale() {
+	check_fails "controls --check: $1" check_control
+	fresh
+}
+
+control <<-'END'
+	edit put_relaxed
+	  breaks  the order
+	  red     unit/pair_test pair_is_.*
+	  in      src/base/pair.c
+	  - coshm__a64_store_release(word, 1);
+	  + coshm__a64_store_relaxed(word, 1);
+END
+check "controls --check: a control that applies" check_control
+fresh
+
+control <<-'END'
+	edit put_relaxed
+	  red     unit/pair_test pair_is_whole
+	  in      src/base/pair.c
+	  - coshm__a64_store_release(word, 2);
+	  +
+END
+stale "a place that is not there any more"
+
+control <<-'END'
+	edit put_relaxed
+	  red     unit/pair_test pair_is_whole
+	  in      src/base/pair.c
+	  - {
+	  +
+END
+stale "a place that is there twice"
+
+control <<-'END'
+	edit put_relaxed
+	  red     unit/pair_test pair_is_half
+	  in      src/base/pair.c
+	  - coshm__a64_store_release(word, 1);
+	  +
+END
+stale "a test that is not there"
 
 # Words ---------------------------------------------------------------------------------------
 
