@@ -31,8 +31,7 @@
 #define READERS 2
 
 /* However slow the machine is, it goes on to the next thing then. */
-#define RUN_NS	  UINT64_C(30000000000)
-#define LITMUS_NS UINT64_C(10000000000)
+#define RUN_NS UINT64_C(30000000000)
 
 /* What is left out, for the negative controls. */
 enum fault {
@@ -284,155 +283,6 @@ static void control_without_hazard_is_red(void **state)
 	assert_true(torture(COSHM_SEGMENT_FENCED, NO_HAZARD, 0) > 0);
 }
 
-/* --- the asymmetric barrier on its own: store buffering ---------------------------------------------------------- */
-
-enum litmus {
-	LITMUS_LIGHT,	   /* compiler barrier against membarrier */
-	LITMUS_FENCED,	   /* seq_cst on both sides */
-	LITMUS_NO_BARRIER, /* the control: light reader, reuser without a barrier */
-};
-
-struct litmus_shared {
-	_Atomic uint64_t round; /* the parent's: both run one round */
-	_Atomic uint64_t reader_done;
-	_Atomic int slot_was_old;
-};
-
-static struct litmus_shared *litmus;
-
-#define LITMUS_ROUNDS 30000
-#define LITMUS_OFFSET UINT64_C(65536)
-
-static int litmus_reader(void *arg)
-{
-	struct coshm__op op;
-	struct toy_shm *toy;
-
-	(void)arg;
-	if (toy_begin(&op, token, &toy))
-		return 1;
-	for (uint64_t round = 1; round <= LITMUS_ROUNDS; round++) {
-		const uint64_t start_ns = test_now_ns();
-
-		for (unsigned int spins = 0; atomic_load(&litmus->round) < round; spins++) {
-			if (spins % 10000 == 9999) {
-				sched_yield();
-				if (atomic_load(&shared->stop))
-					return 0;
-				if (test_now_ns() - start_ns > PROC_DEADLINE_NS)
-					return 2;
-			}
-		}
-		coshm__hazard_protect(&op, 0, LITMUS_OFFSET);
-		/* Does it still see the slot as it was before the reuser's change? */
-		litmus->slot_was_old = coshm__hazard_recheck_load(&op, &toy->slots[0]) < round;
-		atomic_store(&litmus->reader_done, round);
-		for (unsigned int spins = 0; coshm__a64_load_acquire(&toy->slots[1]) < round;
-		     spins++)
-			if (spins % 1000 == 999)
-				sched_yield();
-		coshm__hazard_clear(&op, 0);
-	}
-	coshm__op_end(&op);
-	return 0;
-}
-
-/* How often the reader went into the page and the reuser did not see it. */
-static uint64_t litmus_run(uint32_t flags, enum litmus mode)
-{
-	const uint64_t page = LITMUS_OFFSET, start_ns = test_now_ns();
-	struct proc *child;
-	struct coshm__op op;
-	struct toy_shm *toy;
-	uint64_t wrong = 0;
-
-	start(flags);
-	litmus = proc_shared_alloc(sizeof(*litmus));
-	child = proc_spawn(litmus_reader, NULL);
-	assert_int_equal(toy_begin(&op, token, &toy), 0);
-	for (uint64_t round = 1; round <= LITMUS_ROUNDS && proc_is_running(child) &&
-				 test_now_ns() - start_ns < LITMUS_NS;
-	     round++) {
-		uint64_t busy = 0;
-
-		atomic_store(&litmus->round, round);
-		/* Sweeps over the moments at which the two sides may meet. */
-		for (uint64_t i = 0; i < round % 700; i++)
-			coshm__compiler_barrier();
-		if (mode == LITMUS_FENCED)
-			coshm__a64_store_seq_cst(&toy->slots[0], round);
-		else
-			coshm__a64_store_release(&toy->slots[0], round);
-		if (mode != LITMUS_NO_BARRIER)
-			while (coshm__hazard_barrier(op.segment))
-				;
-		coshm__hazard_scan(op.segment, COSHM__HAZARD_READ, &page, 1, &busy);
-		for (unsigned int spins = 0; atomic_load(&litmus->reader_done) < round; spins++)
-			if (spins % 1000 == 999)
-				sched_yield();
-		if (litmus->slot_was_old && !busy)
-			wrong++;
-		coshm__a64_store_release(&toy->slots[1], round);
-	}
-	coshm__op_end(&op);
-	atomic_store(&shared->stop, 1);
-	assert_int_equal(proc_collect(child, PROC_DEADLINE_NS), 0);
-	finish();
-	return wrong;
-}
-
-/* As often as it takes without a barrier, most of the time. */
-static uint64_t litmus_runs(uint32_t flags, enum litmus mode)
-{
-	const uint64_t start_ns = test_now_ns();
-	uint64_t wrong = 0;
-
-	for (int tries = 0; tries < 20 && !wrong && test_now_ns() - start_ns < LITMUS_NS; tries++)
-		wrong = litmus_run(flags, mode);
-	return wrong;
-}
-
-static const char *lacks_two_cpus(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1
-		       ? NULL
-		       : "needs two CPUs";
-}
-
-static void reader_or_reuser_sees_the_other_with_membarrier(void **state)
-{
-	(void)state;
-	TEST_NEEDS(shmfs_lacks_membarrier());
-	assert_int_equal(litmus_runs(0, LITMUS_LIGHT), 0);
-}
-
-static void reader_or_reuser_sees_the_other_with_fences(void **state)
-{
-	(void)state;
-	assert_int_equal(litmus_runs(COSHM_SEGMENT_FENCED, LITMUS_FENCED), 0);
-}
-
-static void control_without_barrier_is_red(void **state)
-{
-	const uint64_t start_ns = test_now_ns();
-	uint64_t wrong = 0;
-	int tries = 0;
-
-	(void)state;
-	TEST_NEEDS(shmfs_lacks_membarrier());
-	TEST_NEEDS(lacks_two_cpus());
-	while (!wrong && test_now_ns() - start_ns < RUN_NS) {
-		wrong = litmus_run(0, LITMUS_NO_BARRIER);
-		tries++;
-	}
-	print_message("# without a barrier: %llu, in try %d\n", (unsigned long long)wrong, tries);
-	/* Both have to run at the same moment for it to show. */
-	if (!wrong)
-		TEST_NEEDS("needs two CPUs that are not busy with something else");
-}
-
 /* --- what a scan sees ------------------------------------------------------------------------------------------- */
 
 static void scan_sees_each_kind_at_its_page_only(void **state)
@@ -562,9 +412,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(scan_sees_each_kind_at_its_page_only),
 		cmocka_unit_test(stopped_reader_keeps_its_page_and_a_dead_one_does_not),
 		cmocka_unit_test(next_member_in_a_slot_inherits_no_pin_and_no_hazard),
-		cmocka_unit_test(reader_or_reuser_sees_the_other_with_membarrier),
-		cmocka_unit_test(reader_or_reuser_sees_the_other_with_fences),
-		cmocka_unit_test(control_without_barrier_is_red),
 		cmocka_unit_test(light_readers_never_see_a_reused_page),
 		cmocka_unit_test(fenced_readers_never_see_a_reused_page),
 		cmocka_unit_test(neither_while_members_are_killed),
