@@ -23,6 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if UINTPTR_MAX < UINT64_MAX
+#error "coshm is for 64-bit programs only: a segment is mapped at its full size, and its words are 64 bits wide"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
