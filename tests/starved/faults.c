@@ -34,7 +34,11 @@ long faults_memory_in_use(void)
 
 static int fails(unsigned int kind)
 {
-	return (armed_kinds & kind) && ++calls == armed_which;
+	if (!(armed_kinds & kind))
+		return 0;
+	calls++;
+	return calls == armed_which ||
+	       (armed_which && calls > armed_which && (armed_kinds & FAULT_EVERY));
 }
 
 static void *got(void *memory)

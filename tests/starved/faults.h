@@ -15,6 +15,7 @@ enum fault_kind {
 	FAULT_LOCK = 8,	   /* fcntl(F_OFD_SETLK): ENOLCK */
 	FAULT_ROOM = 16,   /* posix_fallocate and pwrite: ENOSPC */
 	FAULT_ATFORK = 32, /* pthread_atfork: ENOMEM */
+	FAULT_EVERY = 64,  /* with others: from that call on, each one */
 };
 
 /* The @which-th call (from 1) of these kinds fails, once, from now on; 0: none does, they are counted. */

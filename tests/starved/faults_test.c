@@ -693,6 +693,27 @@ static void first_call_that_fails_does_not_spoil_the_next(void **state)
 	assert_int_equal(run_in_child(first_call_ever, (void *)FAULT_ATFORK), 0);
 }
 
+/* --- no lock at all ------------------------------------------------------------------------------------------------ */
+
+static int attaches_without_locks(void *unused)
+{
+	struct coshm_segment *segment = NULL;
+
+	(void)unused;
+	faults_arm(FAULT_LOCK | FAULT_EVERY, 1);
+	GIVES(-ENOLCK, coshm_segment_attach(name, 0, &segment));
+	NEED(segment == NULL && faults_disarm() > 0);
+	GIVES(0, coshm_segment_attach(name, 0, &segment));
+	GIVES(0, coshm_segment_detach(segment));
+	return 0;
+}
+
+static void house_is_not_full_where_no_lock_can_be_had(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(attaches_without_locks, NULL), 0);
+}
+
 /* --- fork children ------------------------------------------------------------------------------------------------- */
 
 static const struct kind *child_kind;
@@ -802,6 +823,7 @@ int main(int argc, char **argv)
 		WALK_TEST(no_descriptor_is_emfile_changes_nothing_and_passes),
 		WALK_TEST(no_lock_is_enolck_changes_nothing_and_passes),
 		WALK_TEST(no_room_is_enospc_changes_nothing_and_passes),
+		WALK_TEST(house_is_not_full_where_no_lock_can_be_had),
 		WALK_TEST(fork_child_that_cannot_become_a_member_may_try_again),
 		WALK_TEST(thread_that_dies_in_a_lock_without_memory_condemns_nothing),
 	};
