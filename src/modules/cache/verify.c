@@ -380,8 +380,8 @@ static struct answer about_slot(struct coshm__handle *handle, uint64_t index)
 		} else if (found == 0) {
 			answer = damage("its item makes no sense");
 		} else if (found == -ENOMEM) {
-			answer = (struct answer){"no memory to look at its item",
-						 COSHM_VERIFY_NOTE};
+			answer =
+				(struct answer){"no memory to look at its item", COSHM_VERIFY_NOTE};
 		}
 	}
 	return coshm__cache_same(coshm__cache_slot_load(slot), word) ? answer : fine;
