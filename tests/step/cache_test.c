@@ -67,6 +67,8 @@ static enum op op_of(const struct step_world *w)
 struct notes {
 	uint32_t fillers; /* keys 0 .. are there before */
 	uint32_t may_go;  /* and may be evicted by the operation */
+	/* by who overtook: "k" was deleted, then it was set once more; so many of the last keys were */
+	int deleted, again, last;
 };
 
 /* --- values -------------------------------------------------------------------------------------------------- */
@@ -374,7 +376,16 @@ static int ready(struct step_world *w)
 	return 0;
 }
 
-static int act(struct step_world *w)
+/* The value that was read: the one from before, unless others set one. */
+static int is_read_whole(struct step_world *w, const void *bytes, size_t size)
+{
+	STEP_NEED(size == size_of(w, OLD));
+	memcpy(buffer, bytes, size);
+	STEP_NEED(is_filled("k", OLD, size));
+	return 1;
+}
+
+static int call(struct step_world *w)
 {
 	static unsigned char out[VALUE_MAX];
 	size_t size = size_of(w, NEW), out_size = sizeof(out);
@@ -384,49 +395,74 @@ static int act(struct step_world *w)
 		{"f0", 2, out + 1000, 1000, 0, 0, 0},
 	};
 	int64_t number = 0;
+	int result;
 
 	switch (op_of(w)) {
 	case ADD_NEW:
-		STEP_NEED(coshm_cache_add(w->cache, "k", 1, buffer, size, 0) == 1);
-		break;
 	case ADD_REFUSED:
-		STEP_NEED(coshm_cache_add(w->cache, "k", 1, buffer, size, 0) == 0);
-		break;
+		return coshm_cache_add(w->cache, "k", 1, buffer, size, 0);
 	case REPLACE:
-		STEP_NEED(coshm_cache_replace(w->cache, "k", 1, buffer, size, 0) == 1);
-		break;
+		return coshm_cache_replace(w->cache, "k", 1, buffer, size, 0);
 	case DELETE:
 	case DELETE_LARGE:
-		STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
-		break;
+		return coshm_cache_delete(w->cache, "k", 1);
 	case INCR_NEW:
 	case INCR:
-		STEP_NEED(coshm_cache_incr(w->cache, "k", 1, 1, 41, 0, &number) == 0);
-		STEP_NEED(number == 42);
-		break;
+		result = coshm_cache_incr(w->cache, "k", 1, 1, 41, 0, &number);
+		return result ? result : (int)number;
 	case FLUSH:
 	case FLUSH_SWEEP:
-		STEP_NEED(coshm_cache_flush(w->cache) == 0);
-		break;
+		return coshm_cache_flush(w->cache);
 	case GET:
 	case GET_OLDEST:
 	case GET_LARGE:
-		STEP_NEED(coshm_cache_get(w->cache, "k", 1, out, &out_size, NULL) == 1);
-		break;
+		result = coshm_cache_get(w->cache, "k", 1, out, &out_size, NULL);
+		return result == 1 ? is_read_whole(w, out, out_size) : result;
 	case MGET:
-		STEP_NEED(coshm_cache_mget(w->cache, requests, 3) == 2);
-		break;
+		return coshm_cache_mget(w->cache, requests, 3);
 	case PIN:
-		STEP_NEED(coshm_cache_pin(w->cache, "k", 1, &view) == 1);
-		break;
+		return coshm_cache_pin(w->cache, "k", 1, &view);
 	case UNPIN:
-		STEP_NEED(coshm_cache_unpin(w->cache, &view) == 0);
-		break;
+		return coshm_cache_unpin(w->cache, &view);
 	default:
-		STEP_NEED(coshm_cache_set(w->cache, "k", 1, buffer, size, 0) == 0);
-		break;
+		return coshm_cache_set(w->cache, "k", 1, buffer, size, 0);
 	}
-	return 0;
+}
+
+/* What the call gives when nobody else is there. */
+static int due(enum op op)
+{
+	switch (op) {
+	case ADD_NEW:
+	case REPLACE:
+	case DELETE:
+	case DELETE_LARGE:
+	case GET:
+	case GET_OLDEST:
+	case GET_LARGE:
+	case PIN:
+		return 1;
+	case MGET:
+		return 2;
+	case INCR:
+	case INCR_NEW:
+		return 42;
+	default:
+		return 0;
+	}
+}
+
+static int act(struct step_world *w)
+{
+	int result;
+
+	/* What is pinned keeps its bytes, whatever others did. */
+	if (op_of(w) == UNPIN && is_read_whole(w, view.data, view.size_bytes) < 0)
+		return -1;
+	result = call(w);
+	if (op_of(w) == PIN && result == 1 && is_read_whole(w, view.data, view.size_bytes) < 0)
+		return -1;
+	return step_result(w, result, due(op_of(w)));
 }
 
 /* --- what others see ----------------------------------------------------------------------------------------- */
@@ -473,6 +509,9 @@ static int read_raw(struct step_world *w)
 
 	if (look_at_k(w, &k) || look_at_fillers(w, &there))
 		return -1;
+	/* A rival may have been at them; when both have returned, resumed counts. */
+	if (w->overtaken >= STEP_RIVALLED)
+		return STEP_EITHER;
 	return outcome_of(w, k, there);
 }
 
@@ -537,11 +576,12 @@ static int pass(struct step_world *w)
 		char name[16];
 
 		snprintf(name, sizeof(name), "p%d", i);
-		STEP_NEED(coshm_cache_set(w->cache, name, strlen(name), name, 16, 0) == 0);
+		error = coshm_cache_set(w->cache, name, strlen(name), name, 16, 0);
+		STEP_NEED(step_went(w, error));
 	}
 	STEP_NEED(coshm_cache_delete(w->cache, "p3", 2) >= 0);
 	error = coshm_cache_incr(w->cache, "p4n", 3, 1, 0, 0, &number);
-	STEP_NEED(error == 0 || (error == -ENOSPC && op_of(w) == SET_INDEX_FULL));
+	STEP_NEED(step_went(w, error) || (error == -ENOSPC && op_of(w) == SET_INDEX_FULL));
 	STEP_NEED(coshm_cache_delete(w->cache, "p4n", 3) >= 0);
 	return 0;
 }
@@ -589,6 +629,196 @@ static int use(struct step_world *w)
 	return 0;
 }
 
+/* --- overtaken ----------------------------------------------------------------------------------------------- */
+
+enum { LAST_KEYS = 6, LAST_BYTES = 40 };
+
+static int set_k(struct step_world *w)
+{
+	size_t size = size_of(w, OLD);
+	int64_t number;
+
+	if (is_number(w))
+		return coshm_cache_incr(w->cache, "k", 1, 40, 1, 0, &number);
+	fill("k", OLD, size);
+	return coshm_cache_set(w->cache, "k", 1, buffer, size, 0);
+}
+
+/* Once round all pages, so that those that were open or read when the actor stood still have another life. */
+static int churn(struct step_world *w)
+{
+	uint32_t keys = policy_of(w) == COSHM_CACHE_NONE ? 20 : FILLERS_MAX;
+	int error;
+
+	for (uint32_t i = 0; i < FILLERS_MAX; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "y%u", i % keys);
+		fill(name, NEW, FILLER_BYTES);
+		error = coshm_cache_set(w->cache, name, strlen(name), buffer, FILLER_BYTES, 0);
+		STEP_NEED(step_went(w, error) ||
+			  (error == -ENOSPC && policy_of(w) == COSHM_CACHE_NONE));
+	}
+	return 0;
+}
+
+/* "k" once more, and some that are the last ones and so must not go for the actor's. */
+static int overtake(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int error;
+
+	if (w->round % 4 != 3) {
+		/* Others than in "k" are not told from what was there before. */
+		notes->may_go = 1;
+		if (churn(w))
+			return -1;
+	}
+	if (w->round % 2 || is_number(w)) {
+		notes->deleted = coshm_cache_delete(w->cache, "k", 1);
+		STEP_NEED(notes->deleted >= 0 || notes->deleted == -EAGAIN);
+	}
+	error = set_k(w);
+	STEP_NEED(step_went(w, error) || (error == -ENOSPC && policy_of(w) == COSHM_CACHE_NONE) ||
+		  (error == -EBADMSG && is_number(w)));
+	notes->again = error == 0;
+	for (int i = 0; i < LAST_KEYS; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "z%d", i);
+		fill(name, NEW, LAST_BYTES);
+		error = coshm_cache_set(w->cache, name, strlen(name), buffer, LAST_BYTES, 0);
+		STEP_NEED(step_went(w, error) ||
+			  (error == -ENOSPC && policy_of(w) == COSHM_CACHE_NONE));
+		if (error == 0)
+			notes->last |= 1 << i;
+	}
+	return 0;
+}
+
+static int rival_set(struct step_world *w)
+{
+	int error = set_k(w);
+
+	STEP_NEED(step_went(w, error));
+	return step_result(w, error, 0);
+}
+
+static int rival_delete(struct step_world *w)
+{
+	int result = coshm_cache_delete(w->cache, "k", 1);
+
+	STEP_NEED(result == 0 || result == 1 || result == -EAGAIN);
+	return step_result(w, result, 1);
+}
+
+static int rival_reap(struct step_world *w)
+{
+	return step_result(w, coshm_segment_reap(w->segment, NULL), 0);
+}
+
+static const struct step_rival rivals[] = {{"set", rival_set, 0},
+					   {"delete", rival_delete, 0},
+					   {"reap", rival_reap, 0},
+					   {NULL, NULL, 0}};
+
+/* It was told that it is stored, behind everything else: it is there, unless a flush came last. */
+static int check_last(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	int there = 0;
+
+	for (int i = 0; i < LAST_KEYS; i++) {
+		size_t size = sizeof(buffer);
+		char name[16];
+		int found;
+
+		if (!(notes->last & 1 << i))
+			continue;
+		snprintf(name, sizeof(name), "z%d", i);
+		found = coshm_cache_peek(w->cache, name, strlen(name), buffer, &size, NULL);
+		STEP_NEED(found == 0 ||
+			  (found == 1 && size == LAST_BYTES && is_filled(name, NEW, LAST_BYTES)));
+		there |= found << i;
+	}
+	if (op_of(w) == FLUSH || op_of(w) == FLUSH_SWEEP)
+		STEP_NEED(there == notes->last || there == 0);
+	else
+		STEP_NEED(there == notes->last);
+	return 0;
+}
+
+static int writes_k(enum op op)
+{
+	return op <= REPLACE && op != ADD_REFUSED;
+}
+
+/* "k" beside who has deleted it, or has set it to what it was. */
+static int resumed_overtaken(struct step_world *w, enum kind k)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor;
+	enum op op = op_of(w);
+
+	if (check_last(w))
+		return -1;
+	if (!notes->again)
+		return 0;
+	/* What others stored behind the actor's own store is not undone by what it does later. */
+	if (w->seen == STEP_AFTER || !(writes_k(op) || is_number(w) || op == DELETE ||
+				       op == DELETE_LARGE || op == FLUSH || op == FLUSH_SWEEP)) {
+		STEP_NEED(k == OLD);
+		return 0;
+	}
+	if (op == DELETE || op == DELETE_LARGE) {
+		STEP_NEED(result == -EAGAIN || notes->deleted != 1 ||
+			  (result == 1) == (k == ABSENT));
+		return 0;
+	}
+	/* No place was ever without it but between the two calls, after which it was set. */
+	if (op == ADD_NEW)
+		STEP_NEED(k == OLD);
+	if (writes_k(op) || is_number(w))
+		STEP_NEED(k == OLD || k == NEW);
+	return 0;
+}
+
+static int resumed_rivalled(struct step_world *w, enum kind k)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor, rival = w->results->rival;
+	enum op op = op_of(w);
+	int by_set = w->rival->act == rival_set, by_delete = w->rival->act == rival_delete;
+
+	if (w->overtaken != STEP_RIVALLED || notes->may_go || is_number(w))
+		return 0;
+	/* Each of the two has replaced what was there before. */
+	if (by_delete && (op == DELETE || op == DELETE_LARGE) && result >= 0 && rival >= 0)
+		STEP_NEED(result + rival == 1 && k == ABSENT);
+	if (by_delete && rival == 1 && writes_k(op) && op != REPLACE && result >= 0)
+		STEP_NEED(k != OLD);
+	if (by_set && rival == 0 && writes_k(op))
+		STEP_NEED(k != ABSENT);
+	return 0;
+}
+
+static int resumed(struct step_world *w)
+{
+	int result = w->results->actor;
+	uint32_t there;
+	enum kind k;
+
+	if (w->overtaken == STEP_PASSED)
+		return check(w);
+	STEP_NEED(result >= 0 || result == -EAGAIN || result == -EBADMSG ||
+		  (result == -ENOSPC && policy_of(w) == COSHM_CACHE_NONE));
+	if (look_at_k(w, &k) || look_at_fillers(w, &there))
+		return -1;
+	if (w->overtaken == STEP_OVERTAKEN ? resumed_overtaken(w, k) : resumed_rivalled(w, k))
+		return -1;
+	return STEP_EITHER;
+}
+
 /* --- rows ---------------------------------------------------------------------------------------------------- */
 
 /* Who came by would push out what the row is about. */
@@ -625,6 +855,9 @@ int main(void)
 			int control = op == SET_OVER || op == GET_OLDEST;
 			int never = op == GET || op == GET_LARGE || op == MGET ||
 				    op == ADD_REFUSED || op == PIN || op == UNPIN;
+			int overtaken_too = (op == SET_OVER && policy == COSHM_CACHE_S3FIFO) ||
+					    (op == DELETE && policy == COSHM_CACHE_LRU);
+			int exact = is_exact((enum op)op);
 
 			if (!is_for((enum op)op, policy))
 				continue;
@@ -635,15 +868,20 @@ int main(void)
 				.objects = STEP_CACHE,
 				.flags = (never ? STEP_UNSEEN : 0u) |
 					 (control ? STEP_CONTROL : 0u) | (again ? STEP_AGAIN : 0u) |
+					 (op == PIN ? STEP_KEEPS : 0u) |
+					 (overtaken_too ? STEP_OVERTAKE_TOO : 0u) |
 					 (is_left_out((enum op)op, policy) ? STEP_DEEP_ONLY : 0u),
 				.variant = policy << 8 | op,
 				.prepare = prepare,
 				.ready = ready,
 				.act = act,
 				.read = read_raw,
-				.pass = is_exact((enum op)op) ? NULL : pass,
+				.pass = exact ? NULL : pass,
 				.check = check,
-				.use = use};
+				.use = use,
+				.overtake = exact ? NULL : overtake,
+				.rivals = exact ? NULL : rivals,
+				.resumed = resumed};
 			count++;
 		}
 	return step_run("step: cache", rows, count);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
@@ -15,6 +16,11 @@
 
 /* Of the smallest table: each key may lie in any slot. */
 enum { BURST = 10, SLOTS = 16 };
+
+struct notes {
+	uint32_t taken; /* of "k", by who overtook */
+	int other;	/* "m" got its five */
+};
 
 enum op {
 	TRY,	     /* of a key that is there */
@@ -103,30 +109,29 @@ static int prepare(struct step_world *w)
 	return 0;
 }
 
-static int act(struct step_world *w)
+static int call(struct step_world *w)
 {
 	switch (op_of(w)) {
 	case WAIT:
-		STEP_NEED(coshm_limiter_wait(w->limiter, "k", 1, 3, 1000000, NULL) == 1);
-		break;
-	case TRY_REFUSED:
-	case TRY_CLAMPED:
-		STEP_NEED(coshm_limiter_try(w->limiter, "k", 1, 3, NULL) == 0);
-		break;
+		return coshm_limiter_wait(w->limiter, "k", 1, 3, 1000000, NULL);
 	case REFUND:
-		STEP_NEED(coshm_limiter_refund(w->limiter, "k", 1, 3) == 0);
-		break;
+		return coshm_limiter_refund(w->limiter, "k", 1, 3);
 	case RESET:
-		STEP_NEED(coshm_limiter_reset(w->limiter, "k", 1) == 0);
-		break;
+		return coshm_limiter_reset(w->limiter, "k", 1);
 	case CONFIGURE:
-		STEP_NEED(coshm_limiter_configure(w->limiter, &after) == 0);
-		break;
+		return coshm_limiter_configure(w->limiter, &after);
 	default:
-		STEP_NEED(coshm_limiter_try(w->limiter, "k", 1, 3, NULL) == 1);
-		break;
+		return coshm_limiter_try(w->limiter, "k", 1, 3, NULL);
 	}
-	return 0;
+}
+
+static int act(struct step_world *w)
+{
+	enum op op = op_of(w);
+	int refused = op == TRY_REFUSED || op == TRY_CLAMPED || op == REFUND || op == RESET ||
+		      op == CONFIGURE;
+
+	return step_result(w, call(w), !refused);
 }
 
 /* *ret_left: whole tokens. */
@@ -178,9 +183,13 @@ static int look_at_others(struct step_world *w, uint64_t burst)
 static int check(struct step_world *w)
 {
 	const struct plan *plan = plan_of(w);
-	int outcome = look_at_config(w);
+	int outcome;
 	uint64_t left, more;
 
+	/* A rival may have been at them; when both have returned, resumed counts. */
+	if (w->overtaken >= STEP_RIVALLED)
+		return STEP_EITHER;
+	outcome = look_at_config(w);
 	if (outcome < 0)
 		return -1;
 	more = outcome == STEP_AFTER ? after.burst - BURST : 0;
@@ -204,7 +213,7 @@ static int pass(struct step_world *w)
 		/* The same again takes the lock that the dead may hold. */
 		config.keys_max = 0;
 		if (w->round % 4 == 1)
-			STEP_NEED(coshm_limiter_configure(w->limiter, &config) == 0);
+			STEP_NEED(step_went(w, coshm_limiter_configure(w->limiter, &config)));
 		return 0;
 	}
 	STEP_NEED(coshm_limiter_try(w->limiter, "k", 1, 0, NULL) == 1);
@@ -235,6 +244,138 @@ static int use(struct step_world *w)
 	return 0;
 }
 
+/* --- overtaken ----------------------------------------------------------------------------------------------- */
+
+/* One token of "k", and, every other time, a key whose slot may be the one that the actor is about to take. */
+static int overtake(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int other = op_of(w) != CONFIGURE && op_of(w) != TRY_CLAMPED && w->round % 2 == 0, got;
+
+	/* In a full table "m" would drive out "k", if that had but one token less. */
+	if (!other || plan_of(w)->others < SLOTS) {
+		got = coshm_limiter_try(w->limiter, "k", 1, 1, NULL);
+		STEP_NEED(got == 0 || got == 1);
+		notes->taken += (uint32_t)got;
+	}
+	if (op_of(w) == CONFIGURE) {
+		int error = coshm_limiter_configure(w->limiter, &before);
+
+		STEP_NEED(step_went(w, error));
+		return 0;
+	}
+	if (!other)
+		return 0;
+	STEP_NEED(coshm_limiter_try(w->limiter, "m", 1, 5, NULL) == 1);
+	notes->other = 1;
+	return 0;
+}
+
+static int rival_try(struct step_world *w)
+{
+	int got = coshm_limiter_try(w->limiter, "k", 1, 1, NULL);
+
+	STEP_NEED(got == 0 || got == 1);
+	return step_result(w, got, 1);
+}
+
+static int rival_try_other(struct step_world *w)
+{
+	STEP_NEED(coshm_limiter_try(w->limiter, "m", 1, 5, NULL) == 1);
+	return step_result(w, 1, 1);
+}
+
+static int rival_configure(struct step_world *w)
+{
+	int error = coshm_limiter_configure(w->limiter, &before);
+
+	STEP_NEED(step_went(w, error));
+	return step_result(w, error, 0);
+}
+
+static const struct step_rival rivals[] = {
+	{"try", rival_try, 0}, {"try other", rival_try_other, 0}, {NULL, NULL, 0}};
+static const struct step_rival configure_rivals[] = {
+	{"configure", rival_configure, 0}, {"try", rival_try, 0}, {NULL, NULL, 0}};
+
+/* Tokens that are left of "k" when @taken were by others. -1: it depends */
+static int64_t left_of_k(const struct step_world *w, int64_t burst, int64_t taken)
+{
+	int result = w->results->actor;
+
+	switch (op_of(w)) {
+	case TRY_CLAMPED:
+		return 0;
+	case REFUND:
+		return plan_of(w)->k_after - taken;
+	case RESET:
+		return w->overtaken == STEP_OVERTAKEN && w->seen == STEP_AFTER ? burst - taken : -1;
+	case CONFIGURE:
+		return burst - (BURST - plan_of(w)->k_before) - taken;
+	default:
+		return plan_of(w)->k_before - taken - (result == 1 ? 3 : 0);
+	}
+}
+
+/* No token is spent twice, and none is lost. */
+static int check_k(struct step_world *w, int64_t burst)
+{
+	const struct notes *notes = w->notes;
+	int64_t taken = notes->taken, due, dead = 0;
+	uint64_t left;
+
+	if (w->overtaken >= STEP_RIVALLED && w->rival->act == rival_try) {
+		taken = w->results->rival == 1;
+		dead = w->overtaken == STEP_BEREAVED;
+	}
+	due = left_of_k(w, burst, taken);
+	if (look(w, "k", &left))
+		return -1;
+	if (due < 0)
+		STEP_NEED((int64_t)left <= burst && (int64_t)left >= burst - taken - dead);
+	else
+		STEP_NEED((int64_t)left <= due && (int64_t)left >= due - dead);
+	return 0;
+}
+
+static int resumed(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	struct coshm_limiter_config config = {0};
+	int result = w->results->actor;
+	enum op op = op_of(w);
+	uint32_t forgotten = 0;
+	uint64_t left;
+
+	if (w->overtaken == STEP_PASSED)
+		return check(w);
+	STEP_NEED(coshm_limiter_config(w->limiter, &config) == 0);
+	STEP_NEED(config.burst == BURST || (op == CONFIGURE && config.burst == after.burst));
+	if (op == CONFIGURE)
+		STEP_NEED(result == 0 || result == -EAGAIN);
+	else if (op == REFUND || op == RESET || op == TRY_REFUSED || op == TRY_CLAMPED)
+		STEP_NEED(result == 0);
+	else
+		STEP_NEED(result == 1);
+	if (check_k(w, (int64_t)config.burst))
+		return -1;
+	if (notes->other) {
+		STEP_NEED(look(w, "m", &left) == 0 && left == BURST - 5);
+	}
+	for (uint32_t i = 0; i < plan_of(w)->others && op != TRY_CLAMPED; i++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "o%u", i);
+		if (look(w, key, &left))
+			return -1;
+		/* Those with the least debt may be forgotten, one for each new key. */
+		forgotten += left != config.burst - debt_of(w, i);
+		STEP_NEED(left == config.burst - debt_of(w, i) || left == config.burst);
+	}
+	STEP_NEED(forgotten <= (plan_of(w)->others == SLOTS ? 2 : 0));
+	return STEP_EITHER;
+}
+
 int main(void)
 {
 	static struct step_row rows[OP_COUNT];
@@ -248,6 +389,7 @@ int main(void)
 					     .objects = STEP_LIMITER,
 					     .flags = (never ? STEP_UNSEEN : 0u) |
 						      (control ? STEP_CONTROL : 0u) |
+						      (op == TRY_EVICT ? STEP_OVERTAKE_TOO : 0u) |
 						      (again ? STEP_AGAIN : 0u),
 					     .variant = op,
 					     .prepare = prepare,
@@ -255,7 +397,10 @@ int main(void)
 					     .read = check,
 					     .pass = pass,
 					     .check = check,
-					     .use = use};
+					     .use = use,
+					     .overtake = overtake,
+					     .rivals = op == CONFIGURE ? configure_rivals : rivals,
+					     .resumed = resumed};
 	}
 	return step_run("step: limiter", rows, OP_COUNT);
 }

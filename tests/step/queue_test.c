@@ -70,7 +70,9 @@ static enum op op_of(const struct step_world *w)
 }
 
 struct notes {
-	uint64_t id; /* of "k" */
+	uint64_t id;	  /* of "k" */
+	int actor, rival; /* names of what they were given; 'u' is one that came meanwhile */
+	int dropped;	  /* "k" was, by who overtook */
 };
 
 /* --- payloads: the first byte is the task's name ------------------------------------------------------------ */
@@ -190,64 +192,104 @@ static int ready(struct step_world *w)
 	return 0;
 }
 
-static int act(struct step_world *w)
+/* 1: reserved */
+static int reserve(struct step_world *w, uint64_t timeout_ns, int *ret_name)
 {
-	const struct notes *notes = w->notes;
+	size_t size = sizeof(payload);
+	int got = coshm_queue_reserve(w->queue, timeout_ns, &leased);
+
+	if (got != 1 || !ret_name)
+		return got;
+	STEP_NEED(coshm_queue_payload(w->queue, &leased, payload, &size) == 0);
+	STEP_NEED(is_whole(payload, size, op_of(w)));
+	*ret_name = payload[0];
+	return 1;
+}
+
+static int call(struct step_world *w)
+{
+	struct notes *notes = w->notes;
 	struct coshm_enqueue_options later = {.delay_ns = HOUR_NS};
 	size_t size = size_of(op_of(w), 'k');
+	int *name = w->overtaken ? &notes->actor : NULL, error;
 	uint64_t count = 0;
 
 	switch (op_of(w)) {
-	case ENQUEUE:
-	case ENQUEUE_BLOCKS:
-	case ENQUEUE_ASLEEP:
-		STEP_NEED(coshm_queue_enqueue(w->queue, payload, size, NULL, NULL) == 0);
-		break;
 	case ENQUEUE_DELAYED:
-		STEP_NEED(coshm_queue_enqueue(w->queue, payload, size, &later, NULL) == 0);
-		break;
-	case ENQUEUE_FULL:
-	case ENQUEUE_NO_BLOCKS:
-		STEP_NEED(coshm_queue_enqueue(w->queue, payload, size, NULL, NULL) == -EAGAIN);
-		break;
+		return coshm_queue_enqueue(w->queue, payload, size, &later, NULL);
 	case RESERVE_NONE:
-		STEP_NEED(coshm_queue_reserve(w->queue, 1000000, &leased) == 0);
-		break;
+		return reserve(w, 1000000, name);
 	case ACK:
 	case ACK_BLOCKS:
-		STEP_NEED(coshm_queue_ack(w->queue, &leased) == 0);
-		break;
+		return coshm_queue_ack(w->queue, &leased);
 	case NACK:
 	case NACK_LAST:
-		STEP_NEED(coshm_queue_nack(w->queue, &leased, "failed", COSHM_FOREVER) == 0);
-		break;
+		return coshm_queue_nack(w->queue, &leased, "failed", COSHM_FOREVER);
 	case BURY:
-		STEP_NEED(coshm_queue_bury(w->queue, &leased, "failed") == 0);
-		break;
+		return coshm_queue_bury(w->queue, &leased, "failed");
 	case RELEASE:
-		STEP_NEED(coshm_queue_release(w->queue, &leased) == 0);
-		break;
+		return coshm_queue_release(w->queue, &leased);
 	case REDRIVE:
-		STEP_NEED(coshm_queue_redrive(w->queue, notes->id, &count) == 0 && count == 1);
-		break;
+		error = coshm_queue_redrive(w->queue, notes->id, &count);
+		return error ? error : (int)count;
 	case REDRIVE_ALL:
-		STEP_NEED(coshm_queue_redrive(w->queue, 0, &count) == 0 && count == 2);
-		break;
+		error = coshm_queue_redrive(w->queue, 0, &count);
+		return error ? error : (int)count;
 	case DROP:
 	case DROP_BLOCKS:
-		STEP_NEED(coshm_queue_drop(w->queue, notes->id, &count) == 0 && count == 1);
-		break;
+		error = coshm_queue_drop(w->queue, notes->id, &count);
+		return error ? error : (int)count;
+	case RESERVE:
+	case RESERVE_LAST:
+	case RESERVE_DUE:
+		return reserve(w, 0, name);
 	default:
-		STEP_NEED(coshm_queue_reserve(w->queue, 0, &leased) == 1);
-		break;
+		return coshm_queue_enqueue(w->queue, payload, size, NULL, NULL);
 	}
-	return 0;
+}
+
+static int is_reserve(enum op op)
+{
+	return op >= RESERVE && op <= RESERVE_NONE;
+}
+
+/* What the call gives when nobody else is there. */
+static int due(enum op op)
+{
+	switch (op) {
+	case ENQUEUE_FULL:
+	case ENQUEUE_NO_BLOCKS:
+		return -EAGAIN;
+	case RESERVE:
+	case RESERVE_LAST:
+	case RESERVE_DUE:
+	case REDRIVE:
+	case DROP:
+	case DROP_BLOCKS:
+		return 1;
+	case REDRIVE_ALL:
+		return 2;
+	default:
+		return 0;
+	}
+}
+
+static int act(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	int result = call(w);
+
+	/* A task that came by meanwhile is welcome. */
+	if (op_of(w) == RESERVE_NONE && notes->actor == 'u')
+		return step_result(w, result, 1);
+	return step_result(w, result, due(op_of(w)));
 }
 
 /* --- what others see ----------------------------------------------------------------------------------------- */
 
 struct sight {
 	enum op op;
+	int lax;	    /* others were at them as well */
 	uint32_t seen[128]; /* per name */
 	struct coshm_task_info k, d;
 	int wrong;
@@ -274,7 +316,7 @@ static int see(void *context, const struct coshm_task_info *info, const void *by
 	}
 	sight->seen[*name]++;
 	for (size_t i = 0; i < sizeof(still) / sizeof(still[0]); i++)
-		if (still[i].name == (char)*name &&
+		if (!sight->lax && still[i].name == (char)*name &&
 		    (info->state != still[i].state || info->attempts != 0))
 			sight->wrong = 1;
 	if (*name == 'k')
@@ -289,9 +331,15 @@ static int look(struct step_world *w, struct sight *sight)
 {
 	enum op op = op_of(w);
 
-	*sight = (struct sight){.op = op};
+	*sight = (struct sight){.op = op, .lax = w->overtaken >= STEP_OVERTAKEN};
 	STEP_NEED(coshm_queue_each(w->queue, 0, COSHM_QUEUE_EACH_PAYLOAD, see, sight) == 0);
 	STEP_NEED(!sight->wrong);
+	if (sight->lax) {
+		for (int name = 'a'; name <= 'd'; name++)
+			STEP_NEED(sight->seen[name] <= 1);
+		STEP_NEED(sight->seen['c'] == 1 && sight->seen['k'] <= 1);
+		return 0;
+	}
 	STEP_NEED(sight->seen['c'] == 1 && sight->seen['d'] == 1 && sight->seen['k'] <= 1);
 	if (!is_quiet(op))
 		STEP_NEED(sight->seen['a'] == 1 && sight->seen['b'] == 1);
@@ -423,6 +471,9 @@ static int read_raw(struct step_world *w)
 
 	if (look(w, &sight))
 		return -1;
+	/* A rival may be at any of them. */
+	if (w->overtaken >= STEP_RIVALLED)
+		return STEP_EITHER;
 	if (sight.seen['k'] && sight.k.state == COSHM_TASK_LEASED) {
 		STEP_NEED((has_k(op) && op < REDRIVE) || op == ENQUEUE_ASLEEP);
 		STEP_NEED(sight.k.attempts == 1);
@@ -451,7 +502,8 @@ static int pass_asleep(struct step_world *w)
 		return 0;
 	}
 	STEP_NEED(got == 0 && coshm_queue_depth(w->queue, &depth) == 0);
-	STEP_NEED(depth.ready == 0);
+	/* Who stands still may have its hint still to give; until it has, or is swept, nobody finds the task. */
+	STEP_NEED(depth.ready == 0 || w->overtaken);
 	return 0;
 }
 
@@ -516,19 +568,233 @@ static int use(struct step_world *w)
 	later = sight.seen['k'] && sight.k.state == COSHM_TASK_DELAYED &&
 		op_of(w) == ENQUEUE_DELAYED;
 	dead = (sight.seen['k'] && sight.k.state == COSHM_TASK_DEAD) +
-	       (sight.d.state == COSHM_TASK_DEAD);
+	       (sight.seen['d'] && sight.d.state == COSHM_TASK_DEAD);
 	expected['c'] = 0;
 	expected['k'] = sight.seen['k'] && sight.k.state != COSHM_TASK_DEAD && !later;
-	expected['d'] = sight.d.state != COSHM_TASK_DEAD;
+	expected['d'] = sight.seen['d'] && sight.d.state != COSHM_TASK_DEAD;
 	if (drain(w, expected))
 		return -1;
 	memset(expected, 0, sizeof(expected));
 	expected['k'] = sight.seen['k'] && sight.k.state == COSHM_TASK_DEAD;
-	expected['d'] = sight.d.state == COSHM_TASK_DEAD;
+	expected['d'] = sight.seen['d'] && sight.d.state == COSHM_TASK_DEAD;
 	STEP_NEED(coshm_queue_redrive(w->queue, 0, &count) == 0 && count == dead);
 	if (drain(w, expected))
 		return -1;
 	return check_room(w, 1 + (uint32_t)later);
+}
+
+/* --- overtaken ----------------------------------------------------------------------------------------------- */
+
+enum { LAPS = 70 }; /* twice around each ring, and more */
+
+/*
+ * Around the rings: new tasks come and are done, the others are taken and given back, so that records and blocks change hands,
+ * and each word has gone on by some generations.
+ */
+static int lap(struct step_world *w)
+{
+	int blocks =
+		op_of(w) == ENQUEUE_BLOCKS || op_of(w) == ACK_BLOCKS || op_of(w) == DROP_BLOCKS;
+	int outstanding = 0, name = 0, error, got;
+
+	for (int i = 0; i < LAPS || outstanding; i++) {
+		STEP_NEED(i < 3 * LAPS);
+		error = i < LAPS && op_of(w) != ENQUEUE_FULL
+				? enqueue(w, blocks && i % 2 ? 'B' : 'u', 0, 0, NULL)
+				: -EAGAIN;
+		STEP_NEED(error == 0 || error == -EAGAIN);
+		outstanding += error == 0;
+		got = reserve(w, 0, &name);
+		STEP_NEED(got == 0 || got == 1);
+		if (got == 0)
+			continue;
+		if (name != 'u' && name != 'B') {
+			STEP_NEED(coshm_queue_release(w->queue, &leased) == 0);
+		} else if (op_of(w) == ENQUEUE_NO_BLOCKS && name == 'B') {
+			STEP_NEED(coshm_queue_release(w->queue, &leased) == 0);
+		} else {
+			STEP_NEED(coshm_queue_ack(w->queue, &leased) == 0);
+			outstanding--;
+		}
+	}
+	return 0;
+}
+
+/* Another dead letter where "k" was; it goes before anybody looks. */
+static int bury_others(struct step_world *w, uint64_t ids[4])
+{
+	for (int i = 0; i < 4; i++) {
+		struct coshm_task task;
+
+		STEP_NEED(enqueue(w, 'u', 0, 0, NULL) == 0);
+		do {
+			size_t size = sizeof(payload);
+
+			STEP_NEED(coshm_queue_reserve(w->queue, 0, &task) == 1);
+			STEP_NEED(coshm_queue_payload(w->queue, &task, payload, &size) == 0);
+			if (payload[0] != 'u')
+				STEP_NEED(coshm_queue_release(w->queue, &task) == 0);
+		} while (payload[0] != 'u');
+		STEP_NEED(coshm_queue_bury(w->queue, &task, "not this one") == 0);
+		ids[i] = task.id;
+	}
+	return 0;
+}
+
+static uint64_t buried[4];
+
+static int overtake(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	enum op op = op_of(w);
+	int error;
+
+	if (op >= REDRIVE && w->round % 2) {
+		error = coshm_queue_drop(w->queue, notes->id, NULL);
+		STEP_NEED(error == 0 || error == -ENOENT);
+		notes->dropped = error == 0;
+		return lap(w) ? -1 : bury_others(w, buried);
+	}
+	if (op >= REDRIVE) {
+		error = coshm_queue_redrive(w->queue, notes->id, NULL);
+		STEP_NEED(error == 0 || error == -ENOENT);
+	}
+	/* The same task once more, in another life: who looked at the first one must not get it for that. */
+	if (op == RESERVE && w->seen == STEP_BEFORE) {
+		int name = 0;
+
+		while (name != 'k') {
+			STEP_NEED(reserve(w, 0, &name) == 1);
+			if (name != 'k')
+				STEP_NEED(coshm_queue_release(w->queue, &leased) == 0);
+		}
+		STEP_NEED(coshm_queue_ack(w->queue, &leased) == 0);
+		STEP_NEED(enqueue(w, 'k', 0, 2, NULL) == 0);
+	}
+	return lap(w);
+}
+
+static int rival_reserve(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int got = reserve(w, 0, &notes->rival);
+
+	STEP_NEED(got == 0 || got == 1);
+	return step_result(w, got, 1);
+}
+
+/* Takes one, and is done with it. */
+static int rival_ack(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int got = reserve(w, 0, &notes->rival);
+
+	STEP_NEED(got == 0 || got == 1);
+	if (got)
+		STEP_NEED(coshm_queue_ack(w->queue, &leased) == 0);
+	return step_result(w, got, 1);
+}
+
+static int rival_nack(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int got = reserve(w, 0, &notes->rival);
+
+	STEP_NEED(got == 0 || got == 1);
+	if (got)
+		STEP_NEED(coshm_queue_nack(w->queue, &leased, "failed", 0) == 0);
+	return step_result(w, got, 1);
+}
+
+static int rival_enqueue(struct step_world *w)
+{
+	int error = enqueue(w, 'u', 0, 0, NULL);
+
+	STEP_NEED(error == 0 || error == -EAGAIN);
+	return step_result(w, error, 0);
+}
+
+static int rival_reap(struct step_world *w)
+{
+	return step_result(w, coshm_segment_reap(w->segment, NULL), 0);
+}
+
+static const struct step_rival rivals[] = {
+	{"reserve", rival_reserve, 0}, {"ack", rival_ack, 0},	{"nack", rival_nack, 0},
+	{"enqueue", rival_enqueue, 0}, {"reap", rival_reap, 0}, {NULL, NULL, 0}};
+
+static int is_beside(const struct step_world *w, int (*act_of_rival)(struct step_world *w))
+{
+	return w->overtaken >= STEP_RIVALLED && w->rival->act == act_of_rival;
+}
+
+/* Is a task of that name to be there? 0 no, 1 yes, 2 it may have gone with a rival that died */
+static int is_due(const struct step_world *w, int name)
+{
+	const struct notes *notes = w->notes;
+	enum op op = op_of(w);
+	int there = (name == 'd' || name == 'c') ? 1 : name == 'k' ? has_k(op) : !is_quiet(op);
+
+	if (name == 'k' && (op == ACK || op == ACK_BLOCKS || op == DROP || op == DROP_BLOCKS))
+		there = 0;
+	if (name == 'k' && op <= ENQUEUE_ASLEEP)
+		there = 1;
+	/* A rival may have made room. */
+	if (name == 'k' && (op == ENQUEUE_FULL || op == ENQUEUE_NO_BLOCKS))
+		return w->results->actor == 0;
+	if (name == 'k' && op >= REDRIVE && notes->dropped)
+		there = 0;
+	if (there && is_beside(w, rival_ack)) {
+		if (w->overtaken == STEP_BEREAVED)
+			return 2;
+		if (w->results->rival == 1 && notes->rival == name)
+			return 0;
+	}
+	return there;
+}
+
+static int resumed(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor, outcome;
+	enum op op = op_of(w);
+	struct sight sight;
+
+	for (int i = 0; i < 4; i++) {
+		if (!buried[i])
+			continue;
+		/* Nobody has asked for these but who asked for all. */
+		STEP_NEED(coshm_queue_drop(w->queue, buried[i], NULL) == 0 || op == REDRIVE_ALL);
+		buried[i] = 0;
+	}
+	if (w->overtaken == STEP_PASSED)
+		return check(w);
+	if (look(w, &sight))
+		return -1;
+	for (const char *name = "abcdk"; *name; name++) {
+		int there = is_due(w, *name);
+
+		STEP_NEED(there == 2 || (int)sight.seen[(int)*name] == there);
+	}
+	/* A task that is done is not given to another one as well. */
+	if (is_reserve(op) && is_beside(w, rival_ack) && w->overtaken == STEP_RIVALLED &&
+	    result == 1 && w->results->rival == 1)
+		STEP_NEED(notes->actor != notes->rival || notes->actor == 'u');
+	if (is_reserve(op)) {
+		STEP_NEED(result == (op != RESERVE_NONE) || (result == 1 && notes->actor == 'u') ||
+			  (op == RESERVE_NONE && w->overtaken >= STEP_RIVALLED));
+	} else if (op < REDRIVE) {
+		STEP_NEED(result == due(op) || (op == ENQUEUE_FULL && is_beside(w, rival_ack)));
+	} else if (op != REDRIVE_ALL) {
+		STEP_NEED(result == 1 ||
+			  (result == -ENOENT && notes->dropped && w->seen == STEP_BEFORE) ||
+			  /* who overtook has redriven it */
+			  (result == -ENOENT && w->overtaken == STEP_OVERTAKEN));
+	}
+	if (w->overtaken != STEP_OVERTAKEN || is_reserve(op) || op >= REDRIVE)
+		return STEP_EITHER;
+	outcome = outcome_of(w, &sight);
+	return outcome;
 }
 
 int main(void)
@@ -538,11 +804,15 @@ int main(void)
 	for (uint32_t op = 0; op < OP_COUNT; op++) {
 		int control = op == ENQUEUE || op == NACK;
 		int never = op == ENQUEUE_FULL || op == ENQUEUE_NO_BLOCKS || op == RESERVE_NONE;
+		int is_short = op == ENQUEUE || op == RESERVE || op == ACK || op == NACK;
 
 		rows[op] = (struct step_row){.name = names[op],
 					     .objects = STEP_QUEUE,
 					     .flags = (never ? STEP_UNSEEN : 0u) |
+						      (is_reserve((enum op)op) ? STEP_KEEPS : 0u) |
 						      (control ? STEP_CONTROL : 0u) |
+						      (is_short ? STEP_OVERTAKE_TOO : 0u) |
+						      (op == RESERVE ? STEP_RIVAL_TOO : 0u) |
 						      (op >= REDRIVE ? STEP_AGAIN : 0u),
 					     .variant = op,
 					     .prepare = prepare,
@@ -551,7 +821,10 @@ int main(void)
 					     .read = read_raw,
 					     .pass = pass,
 					     .check = check,
-					     .use = use};
+					     .use = use,
+					     .overtake = overtake,
+					     .rivals = rivals,
+					     .resumed = resumed};
 	}
 	return step_run("step: queue", rows, OP_COUNT);
 }

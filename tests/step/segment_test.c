@@ -47,6 +47,11 @@ static uint32_t type_of(const struct step_world *w)
 	return w->row->variant >> 8;
 }
 
+struct notes {
+	int removed, anew; /* of "n", by who overtook */
+	int unlinked;
+};
+
 static const struct coshm_segment_config segment_config = {
 	.size_bytes = 1 << 20, .member_count_max = 4, .thread_count_max = 6};
 
@@ -244,50 +249,45 @@ static int ready(struct step_world *w)
 	return 0;
 }
 
-static int act(struct step_world *w)
+static int call(struct step_world *w)
 {
 	uint32_t reaped = 0;
 	int error;
 
 	switch (op_of(w)) {
 	case SEGMENT_CREATE:
-		STEP_NEED(coshm_segment_create(w->name, &segment_config, COSHM_CREATE_OR_OPEN,
-					       &w->segment) == 0);
-		break;
+		return coshm_segment_create(w->name, &segment_config, COSHM_CREATE_OR_OPEN,
+					    &w->segment);
 	case SEGMENT_UNLINK:
 		error = coshm_segment_unlink(w->name);
 		/* a second one, after the first was killed */
-		STEP_NEED(error == 0 || error == -ENOENT);
-		break;
+		return error == -ENOENT ? 0 : error;
 	case ATTACH:
 	case ATTACH_RESCUE:
-		STEP_NEED(coshm_segment_attach(w->name, 0, &w->segment) == 0);
-		break;
+		return coshm_segment_attach(w->name, 0, &w->segment);
 	case DETACH:
-		STEP_NEED(coshm_segment_detach(w->segment) == 0);
-		break;
+		return coshm_segment_detach(w->segment);
 	case OPEN:
-		STEP_NEED(object_open(w, "n") == 0);
-		break;
+		return object_open(w, "n");
 	case CLOSE:
-		STEP_NEED(object_close(w) == 0);
-		break;
+		return object_close(w);
 	case REMOVE:
 	case REMOVE_OPEN:
-		STEP_NEED(coshm_object_remove(w->segment, "n") == 0);
-		break;
+		return coshm_object_remove(w->segment, "n");
 	case FORK_CHILD:
-		STEP_NEED(coshm_cache_set(w->cache, "k", 1, "other", 5, 0) == 0);
-		break;
+		return coshm_cache_set(w->cache, "k", 1, "other", 5, 0);
 	case REAP:
+		error = coshm_segment_reap(w->segment, &reaped);
 		/* whoever came by may have reaped one before */
-		STEP_NEED(coshm_segment_reap(w->segment, &reaped) == 0 && reaped <= 2);
-		break;
+		return error == 0 && reaped > 2 ? -ERANGE : error;
 	default:
-		STEP_NEED(object_create(w, "n", size_of(w)) == 0);
-		break;
+		return object_create(w, "n", size_of(w));
 	}
-	return 0;
+}
+
+static int act(struct step_world *w)
+{
+	return step_result(w, call(w), 0);
 }
 
 /* --- what others see ----------------------------------------------------------------------------------------- */
@@ -335,7 +335,7 @@ static int read_raw(struct step_world *w)
 	case REMOVE_OPEN:
 		return there ? STEP_BEFORE : STEP_AFTER;
 	default:
-		STEP_NEED(there);
+		STEP_NEED(there || w->overtaken >= STEP_RIVALLED);
 		return STEP_EITHER;
 	}
 }
@@ -345,10 +345,11 @@ static int check_slots(struct step_world *w)
 {
 	struct coshm_segment_info info;
 	struct coshm__op op;
-	uint32_t strangers = 0;
+	uint32_t strangers = 0, lives;
 
 	STEP_NEED(coshm_segment_info(w->segment, &info) == 0);
-	STEP_NEED(info.member_count == 1);
+	lives = w->results && w->results->actor_lives && op_of(w) != DETACH;
+	STEP_NEED(info.member_count == 1 + lives);
 	STEP_NEED(coshm__op_begin(&op, w->segment, COSHM__TYPE_SEGMENT) == 0);
 	for (uint32_t i = 0; i < op.segment->thread_count_max; i++) {
 		uint32_t owner = coshm__a32_load_relaxed(&op.segment->threads[i].owner);
@@ -356,7 +357,7 @@ static int check_slots(struct step_world *w)
 		strangers += owner != 0 && owner != op.member_id;
 	}
 	coshm__op_end(&op);
-	STEP_NEED(strangers == 0);
+	STEP_NEED(strangers == 0 || lives);
 	return 0;
 }
 
@@ -401,12 +402,15 @@ static int pass(struct step_world *w)
 {
 	struct coshm_limiter_config config = {.rate = 10, .keys_max = 100};
 	struct coshm_limiter *other;
+	int error = coshm_limiter_create(w->segment, "pass", &config, COSHM_CREATE_OR_OPEN, &other);
 
-	STEP_NEED(coshm_limiter_create(w->segment, "pass", &config, COSHM_CREATE_OR_OPEN, &other) ==
-		  0);
+	STEP_NEED(step_went(w, error));
+	if (error)
+		return 0;
 	STEP_NEED(coshm_limiter_try(other, "k", 1, 1, NULL) >= 0);
 	STEP_NEED(coshm_limiter_close(other) == 0);
-	STEP_NEED(coshm_object_remove(w->segment, "pass") == 0);
+	error = coshm_object_remove(w->segment, "pass");
+	STEP_NEED(step_went(w, error) || error == -ENOENT);
 	return 0;
 }
 
@@ -449,7 +453,7 @@ static int check_bare(struct step_world *w)
 	STEP_NEED(coshm_segment_reap(w->segment, NULL) == 0);
 	if (step_verify(w, 1) || check_slots(w) || pass(w))
 		return -1;
-	if (op_of(w) == SEGMENT_UNLINK && outcome == STEP_BEFORE) {
+	if (op_of(w) == SEGMENT_UNLINK && outcome == STEP_BEFORE && w->overtaken < STEP_OVERTAKEN) {
 		STEP_NEED(object_open(w, "n") == 0);
 		if (object_works(w))
 			return -1;
@@ -459,6 +463,339 @@ static int check_bare(struct step_world *w)
 	STEP_NEED(coshm_segment_unlink(w->name) == 0);
 	STEP_NEED(coshm_segment_attach(w->name, 0, &w->segment) == -ENOENT);
 	return op_of(w) == ATTACH_RESCUE ? STEP_EITHER : outcome;
+}
+
+/* --- overtaken ----------------------------------------------------------------------------------------------- */
+
+/* Others come and go: the slot has one generation after the other. */
+static int come_and_go(struct step_world *w)
+{
+	for (int i = 0; i < 3; i++) {
+		pid_t pid = fork();
+		int status;
+
+		STEP_NEED(pid >= 0);
+		if (pid == 0)
+			_exit(pass(w) || step_close(w));
+		STEP_NEED(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+	return 0;
+}
+
+static int remove_n(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int error = coshm_object_remove(w->segment, "n");
+
+	STEP_NEED(step_went(w, error) || error == -ENOENT);
+	notes->removed |= error == 0;
+	if (error == 0)
+		notes->anew = 0;
+	return 0;
+}
+
+/* It may not fit: then the one before is still open, or being made. */
+static int create_n(struct step_world *w)
+{
+	struct notes *notes = w->notes;
+	int error = object_create(w, "n", size_of(w));
+
+	STEP_NEED(step_went(w, error) || error == -EEXIST || error == -EDQUOT);
+	if (error)
+		return 0;
+	notes->anew = 1;
+	return object_works(w) || object_close(w) ? -1 : 0;
+}
+
+static int overtake(struct step_world *w)
+{
+	enum op op = op_of(w);
+
+	if (op == REAP)
+		STEP_NEED(coshm_segment_reap(w->segment, NULL) == 0);
+	if (come_and_go(w))
+		return -1;
+	if (op == FORK_CHILD) {
+		STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
+		STEP_NEED(coshm_cache_set(w->cache, "k", 1, "value", 5, 0) == 0);
+	}
+	if (op == REAP || op == FORK_CHILD || op == ATTACH || op == DETACH)
+		return 0;
+	for (int i = 0; i < 2; i++)
+		if (remove_n(w) || create_n(w))
+			return -1;
+	/* What is created is not to be in its way; what is looked for is, every other time. */
+	return op == OPEN || op == REMOVE || op == REMOVE_OPEN ? (w->round % 2 ? remove_n(w) : 0)
+							       : remove_n(w);
+}
+
+/* Of rows without an attached segment. */
+static int overtake_bare(struct step_world *w)
+{
+	struct step_world other = *w;
+	struct notes *notes = w->notes;
+	int error;
+
+	other.segment = NULL;
+	for (uint32_t i = 0; i < 1 + w->round % 4; i++) {
+		error = coshm_segment_create(w->name, &segment_config, COSHM_CREATE_OR_OPEN,
+					     &other.segment);
+		STEP_NEED(error == 0 || error == -EAGAIN || error == -EUSERS || error == -ESTALE ||
+			  error == -ENOENT || error == -ETIMEDOUT);
+		if (error == 0 && (pass(&other) || step_close(&other)))
+			return -1;
+		/* the last one stays every other time */
+		if (op_of(w) == ATTACH_RESCUE || (w->round % 2 && i == w->round % 4))
+			continue;
+		error = coshm_segment_unlink(w->name);
+		STEP_NEED(error == 0 || error == -ENOENT || error == -ETIMEDOUT ||
+			  error == -EAGAIN);
+		notes->unlinked |= error == 0;
+	}
+	return 0;
+}
+
+static int rival_create_other(struct step_world *w)
+{
+	struct coshm_limiter_config config = {.rate = 10, .keys_max = 100};
+	int error = coshm_limiter_create(w->segment, "m", &config, 0, &w->limiter);
+
+	STEP_NEED(step_went(w, error));
+	/* A child that leaves at once, as who made it for others does. */
+	if (error == 0)
+		STEP_NEED(coshm_limiter_try(w->limiter, "k", 1, 1, NULL) == 1 &&
+			  coshm_limiter_close(w->limiter) == 0);
+	return step_result(w, error, 0);
+}
+
+static int rival_create_same(struct step_world *w)
+{
+	int error = object_create(w, "n", size_of(w));
+
+	STEP_NEED(step_went(w, error) || error == -EEXIST || error == -EDQUOT);
+	return step_result(w, error, 0);
+}
+
+static int rival_remove(struct step_world *w)
+{
+	int error = coshm_object_remove(w->segment, "n");
+
+	STEP_NEED(step_went(w, error) || error == -ENOENT);
+	return step_result(w, error, 0);
+}
+
+static int rival_open(struct step_world *w)
+{
+	int error = object_open(w, "n");
+
+	STEP_NEED(error == 0 || error == -ENOENT);
+	return step_result(w, error, 0);
+}
+
+static int rival_reap(struct step_world *w)
+{
+	return step_result(w, coshm_segment_reap(w->segment, NULL), 0);
+}
+
+static int rival_attach(struct step_world *w)
+{
+	int error = coshm_segment_attach(w->name, 0, &w->segment);
+
+	STEP_NEED(error == 0 || error == -ENOENT || error == -ESTALE || error == -EUSERS ||
+		  error == -ETIMEDOUT);
+	return step_result(w, error, 0);
+}
+
+static int rival_create_segment(struct step_world *w)
+{
+	int error = coshm_segment_create(w->name, &segment_config, 0, &w->segment);
+
+	STEP_NEED(error == 0 || error == -EEXIST || error == -EAGAIN || error == -ETIMEDOUT);
+	return step_result(w, error, 0);
+}
+
+static int rival_unlink(struct step_world *w)
+{
+	int error = coshm_segment_unlink(w->name);
+
+	STEP_NEED(error == 0 || error == -ENOENT || error == -EAGAIN || error == -ETIMEDOUT ||
+		  error == -EUCLEAN);
+	return step_result(w, error, 0);
+}
+
+static const struct step_rival create_rivals[] = {{"create other", rival_create_other, 0},
+						  {"create same", rival_create_same, 0},
+						  {"remove", rival_remove, 0},
+						  {"reap", rival_reap, 0},
+						  {NULL, NULL, 0}};
+static const struct step_rival open_rivals[] = {{"remove", rival_remove, 0},
+						{"create same", rival_create_same, 0},
+						{"open", rival_open, 0},
+						{NULL, NULL, 0}};
+static const struct step_rival reap_rivals[] = {{"create other", rival_create_other, 0},
+						{"reap", rival_reap, 0},
+						{"attach", rival_attach, 1},
+						{NULL, NULL, 0}};
+static const struct step_rival bare_rivals[] = {{"create same", rival_create_segment, 0},
+						{"attach", rival_attach, 1},
+						{"unlink", rival_unlink, 0},
+						{NULL, NULL, 0}};
+
+static const struct step_rival *rivals_of(uint32_t op)
+{
+	switch (op) {
+	case SEGMENT_CREATE:
+	case SEGMENT_UNLINK:
+		return bare_rivals;
+	case CREATE:
+	case CREATE_AFTER_DEAD:
+	case CREATE_DIRTY:
+	case REMOVE:
+	case REMOVE_OPEN:
+		return create_rivals;
+	case OPEN:
+	case CLOSE:
+		return open_rivals;
+	case REAP:
+	case ATTACH:
+		return reap_rivals;
+	default:
+		return NULL;
+	}
+}
+
+/* What a rival made, and was told so, is there; nobody else knows of it. */
+static int check_other(struct step_world *w)
+{
+	int error = coshm_limiter_open(w->segment, "m", &w->limiter);
+
+	STEP_NEED(error == 0 || error == -ENOENT);
+	STEP_NEED(error == 0 || w->overtaken != STEP_RIVALLED || w->results->rival != 0);
+	if (error)
+		return 0;
+	STEP_NEED(coshm_limiter_try(w->limiter, "k", 1, 1, NULL) == 1);
+	STEP_NEED(coshm_limiter_close(w->limiter) == 0);
+	STEP_NEED(coshm_object_remove(w->segment, "m") == 0);
+	return 0;
+}
+
+static int is_rivalled_by(const struct step_world *w, int (*act_of_rival)(struct step_world *w))
+{
+	return w->overtaken >= STEP_RIVALLED && w->rival->act == act_of_rival;
+}
+
+/* "n" was not there before. */
+static int resumed_create(struct step_world *w, int there)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor, rival = w->results->rival;
+	int is_told = w->overtaken == STEP_RIVALLED; /* a rival that was killed was told nothing */
+
+	if (w->overtaken == STEP_OVERTAKEN) {
+		/* It may be gone before its creator has opened it. */
+		STEP_NEED(result == 0 || (result == -ENOENT && notes->removed));
+		STEP_NEED(there == (result == 0 && !(w->seen == STEP_AFTER && notes->removed)));
+		return 0;
+	}
+	if (is_rivalled_by(w, rival_create_same)) {
+		/* One of them makes it. Who dies right behind that leaves it. */
+		STEP_NEED(result == 0 || result == -EEXIST || result == -EAGAIN ||
+			  result == -EDQUOT);
+		STEP_NEED(!is_told || (result != 0) + (rival != 0) >= 1);
+		STEP_NEED(there == (result == 0 || (is_told && rival == 0)) || !is_told);
+		STEP_NEED(there || result == -EAGAIN || result == -EDQUOT);
+		return 0;
+	}
+	if (is_rivalled_by(w, rival_remove)) {
+		STEP_NEED(result == 0 || result == -EAGAIN || result == -ENOENT);
+		STEP_NEED(there == (result == 0 && !(is_told && rival == 0)) || !is_told);
+		return 0;
+	}
+	STEP_NEED(result == 0 || result == -EAGAIN);
+	STEP_NEED(there == (result == 0));
+	return 0;
+}
+
+/* "n" was there before. */
+static int resumed_remove(struct step_world *w, int there)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor, rival = w->results->rival;
+
+	STEP_NEED(result == 0 || result == -ENOENT || result == -EAGAIN);
+	if (w->overtaken == STEP_OVERTAKEN) {
+		STEP_NEED(result != -EAGAIN);
+		STEP_NEED(there == (notes->anew && w->seen == STEP_AFTER));
+		STEP_NEED((result == 0) ==
+			  (w->seen == STEP_AFTER || notes->anew || !notes->removed));
+		return 0;
+	}
+	if (is_rivalled_by(w, rival_remove) && w->overtaken == STEP_RIVALLED)
+		STEP_NEED((result == 0) + (rival == 0) <= 1);
+	if (is_rivalled_by(w, rival_create_same) && w->overtaken == STEP_RIVALLED)
+		STEP_NEED(result == 0 ? there == (rival == 0) : there);
+	else if (!is_rivalled_by(w, rival_create_same))
+		STEP_NEED(result == -EAGAIN || !there);
+	return 0;
+}
+
+static int resumed_open(struct step_world *w, int there)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor, rival = w->results->rival;
+	int may_go = notes->removed || is_rivalled_by(w, rival_remove);
+
+	STEP_NEED(result == 0 || (op_of(w) == OPEN && result == -ENOENT && may_go));
+	if (w->overtaken == STEP_OVERTAKEN)
+		STEP_NEED(there == (notes->anew || !notes->removed));
+	else if (w->overtaken == STEP_RIVALLED)
+		STEP_NEED(there == !(is_rivalled_by(w, rival_remove) && rival == 0));
+	return 0;
+}
+
+static int resumed(struct step_world *w)
+{
+	int there;
+
+	if (w->overtaken == STEP_PASSED)
+		return check(w);
+	if (check_slots(w) || (is_rivalled_by(w, rival_create_other) && check_other(w)))
+		return -1;
+	switch (op_of(w)) {
+	case REAP:
+		STEP_NEED(w->results->actor == 0);
+		return check_reaped(w) ? -1 : STEP_EITHER;
+	case ATTACH:
+	case DETACH:
+		STEP_NEED(w->results->actor == 0);
+		return STEP_EITHER;
+	case FORK_CHILD:
+		STEP_NEED(w->results->actor == 0);
+		STEP_NEED(look_at_k(w) == (w->seen == STEP_AFTER ? STEP_BEFORE : STEP_AFTER));
+		return STEP_EITHER;
+	case OPEN:
+	case CLOSE:
+		return is_there(w, &there) || resumed_open(w, there) ? -1 : STEP_EITHER;
+	case REMOVE:
+	case REMOVE_OPEN:
+		return is_there(w, &there) || resumed_remove(w, there) ? -1 : STEP_EITHER;
+	default:
+		return is_there(w, &there) || resumed_create(w, there) ? -1 : STEP_EITHER;
+	}
+}
+
+static int resumed_bare(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	int result = w->results->actor;
+	int may_go = notes->unlinked || is_rivalled_by(w, rival_unlink);
+
+	if (op_of(w) == SEGMENT_CREATE)
+		STEP_NEED(result == 0 || result == -EAGAIN || result == -ETIMEDOUT ||
+			  (may_go && (result == -ENOENT || result == -ESTALE)));
+	else
+		STEP_NEED(result == 0 || result == -EAGAIN || result == -ETIMEDOUT);
+	return check_bare(w) < 0 ? -1 : STEP_EITHER;
 }
 
 /* --- rows ---------------------------------------------------------------------------------------------------- */
@@ -473,24 +810,24 @@ static const struct {
 } table[] = {
 	{"segment_create", SEGMENT_CREATE, CACHE, STEP_BARE},
 	{"segment_unlink", SEGMENT_UNLINK, CACHE, STEP_BARE},
-	{"segment_attach", ATTACH, CACHE, STEP_UNATTACHED | STEP_UNSEEN},
+	{"segment_attach", ATTACH, CACHE, STEP_UNATTACHED | STEP_UNSEEN | STEP_OVERTAKE_TOO},
 	{"segment_attach_rescue", ATTACH_RESCUE, CACHE, STEP_BARE},
 	{"segment_detach", DETACH, CACHE, STEP_UNSEEN},
 	{"object_create_cache", CREATE, CACHE, STEP_DEEP_ONLY},
-	{"object_create_limiter", CREATE, LIMITER, 0},
+	{"object_create_limiter", CREATE, LIMITER, STEP_OVERTAKE_TOO | STEP_RIVAL_TOO},
 	{"object_create_queue", CREATE, QUEUE, 0},
 	{"object_create_after_dead", CREATE_AFTER_DEAD, LIMITER, 0},
 	{"object_create_dirty_cache", CREATE_DIRTY, CACHE, STEP_DEEP_ONLY},
 	{"object_create_dirty_queue", CREATE_DIRTY, QUEUE, 0},
 	{"object_grow", GROW, CACHE, 0},
-	{"object_open_cache", OPEN, CACHE, STEP_UNSEEN},
+	{"object_open_cache", OPEN, CACHE, STEP_UNSEEN | STEP_OVERTAKE_TOO},
 	{"object_open_queue", OPEN, QUEUE, STEP_UNSEEN | STEP_DEEP_ONLY},
 	{"object_close_cache", CLOSE, CACHE, STEP_UNSEEN},
 	{"object_close_queue", CLOSE, QUEUE, STEP_UNSEEN | STEP_DEEP_ONLY},
-	{"object_remove", REMOVE, LIMITER, 0},
+	{"object_remove", REMOVE, LIMITER, STEP_OVERTAKE_TOO},
 	{"object_remove_open_queue", REMOVE_OPEN, QUEUE, 0},
 	{"object_remove_open_cache", REMOVE_OPEN, CACHE, STEP_DEEP_ONLY},
-	{"segment_reap", REAP, CACHE, STEP_UNSEEN},
+	{"segment_reap", REAP, CACHE, STEP_UNSEEN | STEP_OVERTAKE_TOO},
 	{"fork_child_first_call", FORK_CHILD, CACHE, STEP_FORKED},
 };
 
@@ -499,6 +836,12 @@ static int may_follow(uint32_t op)
 {
 	return op == ATTACH || op == DETACH || op == CREATE || op == CREATE_AFTER_DEAD ||
 	       op == CREATE_DIRTY || op == GROW || op == OPEN || op == CLOSE || op == REMOVE;
+}
+
+/* It is attached, or has an object open. */
+static int keeps(uint32_t op)
+{
+	return op != CLOSE && op != REMOVE && op != DETACH && op != REAP;
 }
 
 #define ROWS (sizeof(table) / sizeof(table[0]))
@@ -515,12 +858,16 @@ int main(void)
 			.objects = table[i].op == REAP || table[i].op == FORK_CHILD
 					   ? STEP_CACHE | STEP_QUEUE
 					   : 0,
-			.flags = table[i].flags | (may_follow(table[i].op) ? STEP_AGAIN : 0u),
+			.flags = table[i].flags | (may_follow(table[i].op) ? STEP_AGAIN : 0u) |
+				 (keeps(table[i].op) ? STEP_KEEPS : 0u),
 			.variant = table[i].type << 8 | table[i].op,
 			.prepare = prepare,
 			.ready = ready,
 			.act = act,
 			.read = read_raw,
+			.overtake = bare ? overtake_bare : overtake,
+			.rivals = rivals_of(table[i].op),
+			.resumed = bare ? resumed_bare : resumed,
 			.pass = bare ? NULL : pass,
 			.check = bare ? check_bare : check,
 			.use = use};

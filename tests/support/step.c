@@ -33,26 +33,12 @@
 #define PATIENCE_NS  UINT64_C(50000000) /* half of what a call waits for a lock */
 #define NEVER	     UINT64_MAX
 
-struct bounds {
-	uint64_t
-		looks; /* at states of the actor, until each second must do, then each fourth ... */
-	uint64_t copies_each;	 /* of the states of a copy, one in this many is looked at */
-	uint64_t recoveries;	 /* stepped, until every second ... */
-	uint64_t recovery_looks; /* at states of each, until ... */
-	uint64_t kills;
-};
-
-static const struct bounds quick_bounds = {
+static const struct step_bounds quick_bounds = {
 	.looks = 60, .copies_each = 64, .recoveries = 0, .recovery_looks = 30, .kills = 1};
-static const struct bounds deep_bounds = {
+static const struct step_bounds deep_bounds = {
 	.looks = NEVER, .copies_each = 16, .recoveries = 4, .recovery_looks = 500, .kills = 16};
 
-/* Fewer and fewer of a sequence whose length is not known. */
-struct thinning {
-	uint64_t each, index, taken;
-};
-
-static int is_taken(struct thinning *thinning, uint64_t bound)
+static int is_taken(struct step_thinning *thinning, uint64_t bound)
 {
 	thinning->each += !thinning->each;
 	if (thinning->index++ % thinning->each)
@@ -62,29 +48,8 @@ static int is_taken(struct thinning *thinning, uint64_t bound)
 	return 1;
 }
 
-struct totals {
-	uint64_t instructions, states, copy_states, looks, recoveries, kills, failures;
-	struct step_set pairs; /* state and instruction, outside of copies */
-};
-
-static struct totals totals;
+static struct step_totals totals;
 static char segment_name[TEST_SEGMENT_NAME_SIZE];
-
-/* A walk over one row. */
-struct walk {
-	const struct step_row *row;
-	const struct bounds *bounds;
-	struct totals sum;
-	void *notes;
-	struct step_checker *checker;
-	struct step_file live, copy, second;
-	struct step_image *image, *second_image;
-	struct step_world world;
-	struct step_tracee actor;
-	struct thinning looks, recoveries;
-	uint64_t steps;
-	int happened; /* a recovery has said so */
-};
 
 static void name_of(char *name, size_t size, const char *which)
 {
@@ -114,7 +79,7 @@ static int is_copy(struct run *run, uintptr_t pc, const struct step_image *image
 }
 
 /* As addr2line wants it. */
-static void describe_code(uintptr_t pc, char *text, size_t size)
+void step_describe_code(uintptr_t pc, char *text, size_t size)
 {
 	const char *slash;
 	Dl_info info;
@@ -127,15 +92,15 @@ static void describe_code(uintptr_t pc, char *text, size_t size)
 		 (unsigned long long)(pc - (uintptr_t)info.dli_fbase));
 }
 
-static void report_failure(struct walk *walk, const char *stage, const struct step_tracee *tracee,
-			   const struct step_image *image, const char *message)
+void step_report(struct step_walk *walk, const char *stage, const struct step_tracee *tracee,
+		 const struct step_image *image, const char *message)
 {
 	const char *keep = getenv("STEP_KEEP");
 	char path[256], code[128];
 	FILE *out;
 
 	walk->sum.failures++;
-	describe_code(tracee->pc, code, sizeof(code));
+	step_describe_code(tracee->pc, code, sizeof(code));
 	fprintf(stderr, "# FAILED %s: %s, behind instruction %llu%s: %s\n", walk->row->name, stage,
 		(unsigned long long)tracee->steps, code, message);
 	if (!keep || !image)
@@ -149,7 +114,7 @@ static void report_failure(struct walk *walk, const char *stage, const struct st
 		fclose(out);
 }
 
-static int gives_up(const struct walk *walk)
+int step_gives_up(const struct step_walk *walk)
 {
 	return walk->sum.failures >= FAILURES_MAX;
 }
@@ -205,7 +170,7 @@ static int prepare_body(void *arg)
 	return preparing->world.segment && step_close(&preparing->world) ? 1 : 0;
 }
 
-static int prepare(struct walk *walk)
+static int prepare(struct step_walk *walk)
 {
 	struct preparing preparing = {walk->world, walk->actor.talk};
 
@@ -213,12 +178,12 @@ static int prepare(struct walk *walk)
 	memset(walk->notes, 0, STEP_NOTES_SIZE);
 	if (proc_collect(proc_spawn(prepare_body, &preparing), PROC_DEADLINE_NS) == 0)
 		return 0;
-	report_failure(walk, "preparation", &walk->actor, NULL, preparing.talk->message);
+	step_report(walk, "preparation", &walk->actor, NULL, preparing.talk->message);
 	return -1;
 }
 
 /* Up to its call. 0, or negative */
-static int actor_start(struct walk *walk)
+int step_actor_start(struct step_walk *walk)
 {
 	int error = 0;
 
@@ -233,13 +198,13 @@ static int actor_start(struct walk *walk)
 	return error;
 }
 
-static int begin(struct walk *walk)
+static int begin(struct step_walk *walk)
 {
 	if (prepare(walk))
 		return -1;
-	if (actor_start(walk)) {
-		report_failure(walk, "the actor before its call", &walk->actor, NULL,
-			       walk->actor.talk->message);
+	if (step_actor_start(walk)) {
+		step_report(walk, "the actor before its call", &walk->actor, NULL,
+			    walk->actor.talk->message);
 		return -1;
 	}
 	step_image_update(walk->image, &walk->live);
@@ -248,7 +213,7 @@ static int begin(struct walk *walk)
 
 /* --- 1 and 2: looking at copies ------------------------------------------------------------------------------ */
 
-static void look(struct walk *walk, const char *stage, const struct step_tracee *tracee,
+static void look(struct step_walk *walk, const char *stage, const struct step_tracee *tracee,
 		 const struct step_image *image, int least, int *ret_raw, int *ret_outcome)
 {
 	struct step_answer answer;
@@ -262,12 +227,12 @@ static void look(struct walk *walk, const char *stage, const struct step_tracee 
 	*ret_outcome = answer.outcome;
 	if (answer.failed) {
 		*ret_raw = *ret_outcome = STEP_EITHER;
-		report_failure(walk, stage, tracee, image, answer.message);
+		step_report(walk, stage, tracee, image, answer.message);
 	} else if (answer.outcome == STEP_BEFORE && (least || answer.raw == STEP_AFTER)) {
-		report_failure(walk, stage, tracee, image,
-			       answer.raw == STEP_AFTER
-				       ? "undone by the recovery though a reader saw it"
-				       : "undone though it had happened");
+		step_report(walk, stage, tracee, image,
+			    answer.raw == STEP_AFTER
+				    ? "undone by the recovery though a reader saw it"
+				    : "undone though it had happened");
 	}
 }
 
@@ -290,7 +255,7 @@ static int open_to_reap(struct step_world *world)
 enum successor { REAPER, PASSER_BY, ACTOR_AGAIN };
 
 /* A reaper first, then by turns whoever comes by, and one who does the same as the dead. */
-static enum successor next_successor(const struct walk *walk)
+static enum successor next_successor(const struct step_walk *walk)
 {
 	const struct step_row *row = walk->row;
 	uint64_t turn = walk->sum.recoveries % 3;
@@ -303,13 +268,13 @@ static enum successor next_successor(const struct walk *walk)
 }
 
 /* One of the actor's deaths: steps what the next one does about it, who may die as well. */
-static void recover(struct walk *walk, int least)
+static void recover(struct step_walk *walk, int least)
 {
 	struct step_world world = walk->world;
 	struct step_talk *talk = walk->actor.talk + 1;
 	struct step_tracee tracee = {.talk = talk, .world = &world, .path = walk->second.path};
 	enum successor successor = next_successor(walk);
-	struct thinning looks = {0};
+	struct step_thinning looks = {0};
 	struct run run = {0};
 	uint64_t copies = 0;
 	int raw, outcome, running;
@@ -322,16 +287,15 @@ static void recover(struct walk *walk, int least)
 						 : reap;
 	walk->sum.recoveries++;
 	if (step_trace_begin(&tracee)) {
-		report_failure(walk, "a recovery before it began", &walk->actor, walk->image,
-			       talk->message);
+		step_report(walk, "a recovery before it began", &walk->actor, walk->image,
+			    talk->message);
 		step_trace_kill(&tracee);
 		return;
 	}
 	step_image_update(walk->second_image, &walk->second);
-	while (!gives_up(walk) && (running = step_trace_next(&tracee)) != 0) {
+	while (!step_gives_up(walk) && (running = step_trace_next(&tracee)) != 0) {
 		if (running < 0) {
-			report_failure(walk, "a recovery", &tracee, walk->second_image,
-				       talk->message);
+			step_report(walk, "a recovery", &tracee, walk->second_image, talk->message);
 			break;
 		}
 		walk->sum.instructions++;
@@ -348,21 +312,21 @@ static void recover(struct walk *walk, int least)
 		if (run.stores <= COPY_RUN)
 			add_pair(walk->second_image, &tracee);
 	}
-	if (tracee.talk->result && !gives_up(walk) &&
+	if (tracee.talk->result && !step_gives_up(walk) &&
 	    !(successor == ACTOR_AGAIN && walk->row->flags & STEP_AGAIN))
-		report_failure(walk, "a recovery", &tracee, walk->second_image, talk->message);
+		step_report(walk, "a recovery", &tracee, walk->second_image, talk->message);
 	step_trace_kill(&tracee);
 }
 
 /* The quick set steps one recovery in some rows, at another state in each. */
-static int recovers_here(struct walk *walk)
+static int recovers_here(struct step_walk *walk)
 {
 	if (walk->bounds->recoveries)
 		return is_taken(&walk->recoveries, walk->bounds->recoveries);
 	return walk->looks.index == walk->row->variant * 5 % 40;
 }
 
-static void state_is_new(struct walk *walk)
+static void state_is_new(struct step_walk *walk)
 {
 	int raw, outcome, recovers = recovers_here(walk);
 
@@ -371,12 +335,12 @@ static void state_is_new(struct walk *walk)
 	look(walk, "killed", &walk->actor, walk->image, walk->happened, &raw, &outcome);
 	if (outcome == STEP_AFTER)
 		walk->happened = 1;
-	if (recovers && !gives_up(walk))
+	if (recovers && !step_gives_up(walk))
 		recover(walk, walk->happened);
 }
 
 /* Looks at all states of the actor, or at a sample. */
-static int step_actor(struct walk *walk)
+static int step_actor(struct step_walk *walk)
 {
 	struct run run = {0};
 	int running, raw, outcome;
@@ -385,11 +349,11 @@ static int step_actor(struct walk *walk)
 		return -1;
 	look(walk, "killed before it began", &walk->actor, walk->image, 0, &raw, &outcome);
 	if (outcome == STEP_AFTER)
-		report_failure(walk, "before it began", &walk->actor, NULL, "it has happened");
-	while (!gives_up(walk) && (running = step_trace_next(&walk->actor)) != 0) {
+		step_report(walk, "before it began", &walk->actor, NULL, "it has happened");
+	while (!step_gives_up(walk) && (running = step_trace_next(&walk->actor)) != 0) {
 		if (running < 0) {
-			report_failure(walk, "the actor", &walk->actor, NULL,
-				       walk->actor.talk->message);
+			step_report(walk, "the actor", &walk->actor, NULL,
+				    walk->actor.talk->message);
 			return -1;
 		}
 		if (has_changed(walk->image, &walk->live, &walk->actor)) {
@@ -406,17 +370,17 @@ static int step_actor(struct walk *walk)
 		if (run.stores <= COPY_RUN)
 			add_pair(walk->image, &walk->actor);
 	}
-	if (gives_up(walk))
+	if (step_gives_up(walk))
 		return -1;
 	if (step_image_update(walk->image, &walk->live))
-		report_failure(walk, "the harness", &walk->actor, NULL, "it missed a store");
+		step_report(walk, "the harness", &walk->actor, NULL, "it missed a store");
 	if (walk->actor.talk->result)
-		report_failure(walk, "the actor", &walk->actor, NULL, walk->actor.talk->message);
+		step_report(walk, "the actor", &walk->actor, NULL, walk->actor.talk->message);
 	look(walk, "killed when it had returned", &walk->actor, walk->image, walk->happened, &raw,
 	     &outcome);
 	if (outcome == STEP_BEFORE && !(walk->row->flags & STEP_UNSEEN))
-		report_failure(walk, "when it had returned", &walk->actor, walk->image,
-			       "it has not happened");
+		step_report(walk, "when it had returned", &walk->actor, walk->image,
+			    "it has not happened");
 	walk->steps = walk->actor.steps;
 	walk->sum.instructions += walk->actor.steps;
 	step_trace_kill(&walk->actor);
@@ -425,116 +389,50 @@ static int step_actor(struct walk *walk)
 
 /* --- 3: real deaths ------------------------------------------------------------------------------------------ */
 
-struct survivor {
-	struct step_world world;
-	struct step_talk *talk;
-	struct proc *proc;
-	int orders[2], answers[2];
-};
-
-static int survivor_body(void *arg)
-{
-	struct survivor *survivor = arg;
-	struct step_world *world = &survivor->world;
-	char order;
-	int result = world->row->prepare(world);
-
-	step_message = survivor->talk->message;
-	do {
-		survivor->talk->result = result;
-		if (write(survivor->answers[1], "", 1) != 1 || result < 0 ||
-		    read(survivor->orders[0], &order, 1) != 1)
-			return 0;
-		if (order == 'p')
-			result = world->row->pass(world);
-		else
-			result = world->row->flags & STEP_BARE ? world->row->check(world)
-							       : step_survive(world);
-	} while (1);
-}
-
-/* The answer to the last order; negative if there is none. */
-static int survivor_says(struct survivor *survivor)
-{
-	char byte;
-
-	if (read(survivor->answers[0], &byte, 1) == 1)
-		return survivor->talk->result;
-	if (!*survivor->talk->message)
-		snprintf(survivor->talk->message, sizeof(survivor->talk->message), "it crashed");
-	return -1;
-}
-
-static int survivor_start(struct survivor *survivor, const struct walk *walk, uint32_t round)
-{
-	*survivor = (struct survivor){.world = walk->world, .talk = walk->actor.talk + 1};
-	survivor->world.round = round;
-	*survivor->talk = (struct step_talk){.result = 0};
-	memset(walk->notes, 0, STEP_NOTES_SIZE);
-	if (pipe(survivor->orders) || pipe(survivor->answers))
-		exit(99);
-	step_message = survivor->talk->message;
-	survivor->proc = proc_spawn(survivor_body, survivor);
-	close(survivor->orders[0]);
-	close(survivor->answers[1]);
-	return survivor_says(survivor) < 0 ? -1 : 0;
-}
-
-static void survivor_order(struct survivor *survivor, char order)
-{
-	if (write(survivor->orders[1], &order, 1) != 1)
-		snprintf(survivor->talk->message, sizeof(survivor->talk->message), "it is gone");
-}
-
-static void survivor_end(struct survivor *survivor)
-{
-	close(survivor->orders[1]);
-	close(survivor->answers[0]);
-	proc_kill(survivor->proc);
-}
-
 /* The actor is where it is to die. 1; 0: the machine was too slow for the survivor's patience */
-static int kill_beside(struct walk *walk, struct survivor *survivor, int waits, int has_returned)
+static int kill_beside(struct step_walk *walk, struct step_survivor *survivor, int waits,
+		       int has_returned)
 {
 	uint64_t start_ns = test_now_ns();
 	int slow, result = 0;
 
 	if (waits) {
-		survivor_order(survivor, 'p');
+		step_survivor_order(survivor, STEP_ORDER_PASS);
 		test_sleep_ns(WAIT_NS);
 	}
 	step_trace_kill(&walk->actor);
 	slow = test_now_ns() - start_ns > PATIENCE_NS;
 	if (waits)
-		result = survivor_says(survivor);
+		result = step_survivor_says(survivor);
 	if (result < 0 && slow)
 		return 0;
 	if (result >= 0) {
-		survivor_order(survivor, 's');
-		result = survivor_says(survivor);
+		step_survivor_order(survivor, STEP_ORDER_SURVIVE);
+		result = step_survivor_says(survivor);
 	}
 	walk->sum.kills++;
 	if (result < 0)
-		report_failure(walk, "killed beside a survivor", &walk->actor, NULL,
-			       survivor->talk->message);
+		step_report(walk, "killed beside a survivor", &walk->actor, NULL,
+			    survivor->talk->message);
 	else if (has_returned && result == STEP_BEFORE && !(walk->row->flags & STEP_UNSEEN))
-		report_failure(walk, "killed when it had returned", &walk->actor, NULL,
-			       "it has not happened");
+		step_report(walk, "killed when it had returned", &walk->actor, NULL,
+			    "it has not happened");
 	return 1;
 }
 
 /* 1; 0: it is to be done again */
-static int kill_at(struct walk *walk, uint64_t step, uint32_t round)
+static int kill_at(struct step_walk *walk, uint64_t step, uint32_t round)
 {
 	int waits = walk->row->pass && round % 2 == 0, running = 1, done = 1;
-	struct survivor survivor;
+	struct step_survivor survivor = {.world = walk->world, .talk = walk->actor.talk + 1};
 
-	if (survivor_start(&survivor, walk, round)) {
-		report_failure(walk, "preparation by the survivor", &walk->actor, NULL,
-			       survivor.talk->message);
-	} else if (actor_start(walk)) {
-		report_failure(walk, "the actor before its call", &walk->actor, NULL,
-			       walk->actor.talk->message);
+	survivor.world.round = round;
+	if (step_survivor_start(&survivor)) {
+		step_report(walk, "preparation by the survivor", &walk->actor, NULL,
+			    survivor.talk->message);
+	} else if (step_actor_start(walk)) {
+		step_report(walk, "the actor before its call", &walk->actor, NULL,
+			    walk->actor.talk->message);
 		step_trace_kill(&walk->actor);
 	} else {
 		while (running > 0 && walk->actor.steps < step)
@@ -542,17 +440,17 @@ static int kill_at(struct walk *walk, uint64_t step, uint32_t round)
 		walk->sum.instructions += walk->actor.steps;
 		done = kill_beside(walk, &survivor, waits, running == 0);
 	}
-	survivor_end(&survivor);
+	step_survivor_end(&survivor);
 	return done;
 }
 
 /* Evenly over all instructions; of few kills, at another place in each row. */
-static void kill_here_and_there(struct walk *walk)
+static void kill_here_and_there(struct step_walk *walk)
 {
 	uint64_t kills = walk->bounds->kills, steps = walk->steps + 1;
 	uint64_t first = steps * (walk->row->variant * 7 % 16) / 16;
 
-	for (uint32_t i = 0; i < kills && i < steps && !gives_up(walk); i++) {
+	for (uint32_t i = 0; i < kills && i < steps && !step_gives_up(walk); i++) {
 		uint64_t step = kills < steps ? (steps * i + first) / kills : i;
 
 		for (int tries = 0; tries < 5; tries++)
@@ -563,13 +461,14 @@ static void kill_here_and_there(struct walk *walk)
 
 /* --- rows ---------------------------------------------------------------------------------------------------- */
 
-static void walk_begin(struct walk *walk, const struct step_row *row, const struct bounds *bounds)
+void step_walk_begin(struct step_walk *walk, const struct step_row *row,
+		     const struct step_bounds *bounds)
 {
 	char name[96];
 
 	if (!*segment_name)
 		test_segment_name(segment_name, "step");
-	*walk = (struct walk){.row = row, .bounds = bounds};
+	*walk = (struct step_walk){.row = row, .bounds = bounds};
 	walk->notes = proc_shared_alloc(STEP_NOTES_SIZE);
 	walk->world = (struct step_world){.row = row, .notes = walk->notes};
 	name_of(walk->world.name, sizeof(walk->world.name), "-live");
@@ -581,14 +480,14 @@ static void walk_begin(struct walk *walk, const struct step_row *row, const stru
 	walk->image = step_image_new();
 	walk->second_image = step_image_new();
 	walk->checker = step_checker_new(row, walk->notes);
-	walk->actor = (struct step_tracee){.talk = proc_shared_alloc(2 * sizeof(struct step_talk)),
+	walk->actor = (struct step_tracee){.talk = proc_shared_alloc(3 * sizeof(struct step_talk)),
 					   .before = actor_before,
 					   .inside = actor_inside,
 					   .path = walk->live.path,
 					   .world = &walk->world};
 }
 
-static void walk_end(struct walk *walk)
+void step_walk_end(struct step_walk *walk)
 {
 	struct step_image nothing = {.exists = 0};
 
@@ -613,15 +512,16 @@ static void stay_on_this_cpu(void)
 	(void)sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
-static int is_deep(void)
+int step_is_deep(void)
 {
 	const char *deep = getenv("STEP_DEEP");
 
 	return deep && *deep && strcmp(deep, "0") != 0;
 }
 
-/* In the journal? With @add it is afterwards. */
-static int journal(const char *group, const char *name, int add)
+static const char *group_name;
+
+int step_journal(const char *name, int add)
 {
 	const char *path = getenv("STEP_JOURNAL");
 	char line[256], wanted[256];
@@ -630,7 +530,7 @@ static int journal(const char *group, const char *name, int add)
 
 	if (!file)
 		return 0;
-	snprintf(wanted, sizeof(wanted), "%s: %s\n", group, name);
+	snprintf(wanted, sizeof(wanted), "%s: %s\n", group_name, name);
 	rewind(file);
 	while (!found && fgets(line, sizeof(line), file))
 		found = strcmp(line, wanted) == 0;
@@ -640,16 +540,13 @@ static int journal(const char *group, const char *name, int add)
 	return found;
 }
 
-static const char *group_name;
-
-/* @name of the test, for the journal */
-static void skip_unless_wanted(const struct step_row *row, const char *name)
+void step_skip_unless_wanted(const char *name)
 {
 	const char *wanted = getenv("STEP_ROWS"), *lacks = step_lacks();
 
-	if (!lacks && wanted && !strstr(row->name, wanted))
+	if (!lacks && wanted && !strstr(name, wanted))
 		lacks = "not one of STEP_ROWS";
-	if (!lacks && journal(group_name, name, 0))
+	if (!lacks && step_journal(name, 0))
 		lacks = "done before, as STEP_JOURNAL says";
 	if (lacks) {
 		print_message("# skip: %s\n", lacks);
@@ -661,13 +558,13 @@ static void row_test(void **state)
 {
 	const struct step_row *row = *state;
 	uint64_t start_ns = test_now_ns();
-	struct walk walk;
+	struct step_walk walk;
 
-	skip_unless_wanted(row, row->name);
-	walk_begin(&walk, row, is_deep() ? &deep_bounds : &quick_bounds);
+	step_skip_unless_wanted(row->name);
+	step_walk_begin(&walk, row, step_is_deep() ? &deep_bounds : &quick_bounds);
 	if (step_actor(&walk) == 0)
 		kill_here_and_there(&walk);
-	walk_end(&walk);
+	step_walk_end(&walk);
 	print_message("# %s: %llu instructions, %llu states and %llu of copies, looked at %llu; "
 		      "%llu recoveries stepped, %llu kills; %llu ms\n",
 		      row->name, (unsigned long long)walk.steps,
@@ -684,13 +581,13 @@ static void row_test(void **state)
 	totals.kills += walk.sum.kills;
 	totals.failures += walk.sum.failures;
 	if (walk.sum.failures == 0)
-		journal(group_name, row->name, 1);
+		step_journal(row->name, 1);
 	assert_int_equal(walk.sum.failures, 0);
 }
 
 /* --- negative control ---------------------------------------------------------------------------------------- */
 
-static int is_noticed(struct walk *walk)
+static int is_noticed(struct step_walk *walk)
 {
 	struct step_answer answer;
 	char name[96];
@@ -703,7 +600,7 @@ static int is_noticed(struct walk *walk)
 }
 
 /* The actor once more, with the change number @late held back behind the @delay next ones. 1 noticed; 0; negative */
-static int notices_delay(struct walk *walk, uint64_t late, unsigned int delay)
+static int notices_delay(struct step_walk *walk, uint64_t late, unsigned int delay)
 {
 	uint64_t changes = 0, from = 0, bytes = 0;
 	unsigned char now[STEP_PAGE];
@@ -746,7 +643,7 @@ static int notices_delay(struct walk *walk, uint64_t late, unsigned int delay)
 }
 
 /* Of how many changes, and how many of them were noticed when they came late. 0, or -1 */
-static int count_noticed(struct walk *walk, uint64_t *ret_changes, uint64_t *ret_noticed)
+static int count_noticed(struct step_walk *walk, uint64_t *ret_changes, uint64_t *ret_noticed)
 {
 	int running, result = 0;
 	uint64_t each;
@@ -757,9 +654,9 @@ static int count_noticed(struct walk *walk, uint64_t *ret_changes, uint64_t *ret
 	while ((running = step_trace_next(&walk->actor)) > 0)
 		*ret_changes += (uint64_t)has_changed(walk->image, &walk->live, &walk->actor);
 	step_trace_kill(&walk->actor);
-	each = is_deep() ? 1 : *ret_changes / CONTROLS + 1;
+	each = step_is_deep() ? 1 : *ret_changes / CONTROLS + 1;
 	for (uint64_t late = 1; late <= *ret_changes && running == 0 && result >= 0; late += each) {
-		result = notices_delay(walk, late, is_deep() ? 40 : 8);
+		result = notices_delay(walk, late, step_is_deep() ? 40 : 8);
 		*ret_noticed += result > 0;
 	}
 	return running < 0 || result < 0 ? -1 : 0;
@@ -774,19 +671,19 @@ static void control_test(void **state)
 {
 	const struct step_row *row = *state;
 	uint64_t changes, noticed;
-	struct walk walk;
+	struct step_walk walk;
 	char name[96];
 	int error;
 
 	control_name(name, sizeof(name), row);
-	skip_unless_wanted(row, name);
-	walk_begin(&walk, row, &quick_bounds);
+	step_skip_unless_wanted(name);
+	step_walk_begin(&walk, row, &quick_bounds);
 	error = count_noticed(&walk, &changes, &noticed);
-	walk_end(&walk);
+	step_walk_end(&walk);
 	print_message("# %s: of %llu stores, %llu were noticed when they came late\n", row->name,
 		      (unsigned long long)changes, (unsigned long long)noticed);
 	if (error == 0 && noticed > 0)
-		journal(group_name, name, 1);
+		step_journal(name, 1);
 	assert_int_equal(error, 0);
 	assert_true(noticed > 0);
 }
@@ -803,13 +700,14 @@ static int print_totals(void **state)
 		(unsigned long long)totals.looks, (unsigned long long)totals.recoveries,
 		(unsigned long long)totals.kills, (unsigned long long)totals.failures);
 	step_set_free(&totals.pairs);
+	step_overtaken_print_totals();
 	return 0;
 }
 
 int step_run(const char *group, const struct step_row *rows, size_t count)
 {
-	struct CMUnitTest *tests = calloc(2 * count, sizeof(*tests));
-	char(*names)[96] = calloc(count, sizeof(*names));
+	struct CMUnitTest *tests = calloc(3 * count, sizeof(*tests));
+	char(*names)[96] = calloc(2 * count, sizeof(*names));
 	size_t test_count = 0;
 	int failed;
 
@@ -819,18 +717,26 @@ int step_run(const char *group, const struct step_row *rows, size_t count)
 	signal(SIGPIPE, SIG_IGN);
 	stay_on_this_cpu();
 	for (size_t i = 0; i < count; i++)
-		if (is_deep() || !(rows[i].flags & STEP_DEEP_ONLY))
+		if (step_is_deep() || !(rows[i].flags & STEP_DEEP_ONLY))
 			tests[test_count++] =
 				(struct CMUnitTest){.name = rows[i].name,
 						    .test_func = row_test,
 						    .initial_state = (void *)&rows[i]};
 	for (size_t i = 0; i < count; i++) {
 		if (!(rows[i].flags & STEP_CONTROL) ||
-		    (rows[i].flags & STEP_DEEP_ONLY && !is_deep()))
+		    (rows[i].flags & STEP_DEEP_ONLY && !step_is_deep()))
 			continue;
 		control_name(names[i], sizeof(names[i]), &rows[i]);
 		tests[test_count++] = (struct CMUnitTest){.name = names[i],
 							  .test_func = control_test,
+							  .initial_state = (void *)&rows[i]};
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!(rows[i].flags & STEP_OVERTAKE_TOO) && !step_is_deep())
+			continue;
+		step_overtaken_name(names[count + i], sizeof(names[0]), &rows[i]);
+		tests[test_count++] = (struct CMUnitTest){.name = names[count + i],
+							  .test_func = step_overtaken_test,
 							  .initial_state = (void *)&rows[i]};
 	}
 	failed = _cmocka_run_group_tests(group, tests, test_count, NULL, print_totals);

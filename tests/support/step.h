@@ -5,7 +5,8 @@
  * One process, the actor, makes one call of the library, one instruction at a time, under ptrace. After each
  * instruction that changed the segment the harness looks at two copies of it: one as it is (a reader beside a stopped or
  * dying writer), and one that others have recovered (the actor is dead there: nobody holds its lock on the copy). Then it
- * steps recoveries the same way, and last it really kills an actor, with a survivor that is attached all the while.
+ * steps recoveries the same way, and really kills an actor, with a survivor that is attached all the while. Last it stops an
+ * actor, lets others overtake it, and lets it go on.
  *
  * A test is a table of rows, one operation each, and calls step_run. docs/design/stepping.md tells how to write one.
  *
@@ -47,6 +48,22 @@ enum step_row_flags {
 	STEP_DEEP_ONLY = 32,
 	/* The actor inherits what is open from a parent, who then closes it: its call is the first one of a fork child. */
 	STEP_FORKED = 64,
+	/* The actor keeps something after its call, a lease or an open object: the checks need it dead. */
+	STEP_KEEPS = 128,
+	/* Overtaken in the quick set as well. */
+	STEP_OVERTAKE_TOO = 256,
+	/* The same, beside a rival as well. */
+	STEP_RIVAL_TOO = 512,
+};
+
+/* Who works while somebody stands still. */
+enum step_overtaken {
+	STEP_ALONE = 0,
+	STEP_PASSED = 1,    /* pass, a reaper */
+	STEP_OVERTAKEN = 2, /* overtake, too */
+	STEP_RIVALLED =
+		3, /* a rival, who stood still in its own call, has gone on to its end and exited */
+	STEP_BEREAVED = 4, /* a rival was killed in its call before the actor began */
 };
 
 /* What the functions of a row work on. Each process has its own. */
@@ -58,7 +75,18 @@ struct step_world {
 	struct coshm_limiter *limiter;
 	struct coshm_queue *queue;
 	void *notes; /* STEP_NOTES_SIZE bytes shared by all processes of the row: zero before prepare */
-	uint32_t round; /* counts the checks: what is dear may be done in some of them only */
+	uint32_t round;	    /* counts the checks: what is dear may be done in some of them only */
+	uint32_t overtaken; /* step_overtaken */
+	const struct step_rival *rival; /* NULL: none */
+	int seen; /* for resumed: a step_outcome, what read said when the actor stood still */
+	struct step_results *results; /* NULL while nobody is overtaken */
+	int is_rival;		      /* this process is */
+};
+
+/* What step_result was told. */
+struct step_results {
+	int actor, rival;
+	int actor_lives; /* its process is still there, as idle as can be */
 };
 
 #define STEP_NOTES_SIZE 4096
@@ -89,6 +117,25 @@ struct step_row {
 	int (*check)(struct step_world *world);
 	/* At last: is everything still usable? May do what it likes to the copy. May be NULL. */
 	int (*use)(struct step_world *world);
+	/*
+	 * What others do to the very key, task or name while the actor stands still in its call; so much that slots, pages,
+	 * records and generations are used again. It meets locks that the actor holds. May be NULL.
+	 */
+	int (*overtake)(struct step_world *world);
+	/* Ends with one without a name. May be NULL. */
+	const struct step_rival *rivals;
+	/*
+	 * Whoever was overtaken has gone on and returned: was that right, and is everything as it is to be? Returns a
+	 * step_outcome like check, which is called in its place if there is none.
+	 */
+	int (*resumed)(struct step_world *world);
+};
+
+/* Somebody else's call, which is stopped, too. Afterwards this process detaches and exits. */
+struct step_rival {
+	const char *name;
+	int (*act)(struct step_world *world);
+	int attaches; /* in its act, not before */
 };
 
 #define STEP_NEED(condition)                                         \
@@ -98,6 +145,12 @@ struct step_row {
 			return -1;                                   \
 		}                                                    \
 	} while (0)
+
+/* Notes what a call gave back. 0; negative if that was not due, unless others were in between: then resumed judges it. */
+int step_result(struct step_world *world, int result, int due);
+
+/* A call of pass, overtake or a rival gave 0, or it waited for somebody who stands still, and gave up: 1. */
+int step_went(const struct step_world *world, int result);
 
 /* Notes what is wrong, for the report. */
 void step_not_so(const char *file, int line, const char *text);

@@ -10,23 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ANSWER_MS 60000
 
 static char message_of_nobody[512];
 char *step_message = message_of_nobody;
-int step_never_sleep;
-
-/* Found before libc's: verify sleeps between two looks at what might be somebody's work in progress. */
-int nanosleep(const struct timespec *span, struct timespec *rest)
-{
-	if (step_never_sleep)
-		return 0;
-	return (int)syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, span, rest);
-}
 
 void step_not_so(const char *file, int line, const char *text)
 {
@@ -36,6 +25,24 @@ void step_not_so(const char *file, int line, const char *text)
 	if (!*step_message)
 		snprintf(step_message, 512, "%s:%d: not so: %s", slash ? slash + 1 : file, line,
 			 text);
+}
+
+int step_result(struct step_world *world, int result, int due)
+{
+	if (world->results && world->is_rival)
+		world->results->rival = result;
+	else if (world->results)
+		world->results->actor = result;
+	if (result == due || world->overtaken >= STEP_OVERTAKEN)
+		return 0;
+	if (!*step_message)
+		snprintf(step_message, 512, "the call gave %d, not %d", result, due);
+	return -1;
+}
+
+int step_went(const struct step_world *world, int result)
+{
+	return result == 0 || (result == -EAGAIN && world->overtaken);
 }
 
 int step_make(struct step_world *world, uint64_t size_max_bytes)

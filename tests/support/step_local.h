@@ -63,6 +63,7 @@ enum step_phase {
 	STEP_STARTING,
 	STEP_READY,
 	STEP_INSIDE,
+	STEP_LEAVING, /* the call has returned; what follows is not looked at */
 	STEP_DONE,
 	STEP_FAILED,
 	STEP_UNTRACEABLE
@@ -91,10 +92,15 @@ struct step_tracee {
 	int (*before)(struct step_world *world);
 	int (*inside)(struct step_world *world);
 	struct step_world *world;
-	uint64_t steps; /* instructions executed inside */
-	uintptr_t pc;	/* of the last one */
+	_Atomic uint64_t *leap_ns; /* becomes step_leap_ns there */
+	uint64_t steps;		   /* instructions executed inside */
+	uintptr_t pc;		   /* of the last one */
 	enum step_store store;
 	uint64_t store_offset; /* in the file */
+	int wants_touches;     /* is the next one to be filled in? */
+	int touches; /* the last one may have read or changed the file, or was a system call */
+	uint64_t touch_offset; /* in the file */
+	int was_syscall;       /* it was one */
 	uint32_t repetitions;
 	struct step_mapping mappings[STEP_MAPPINGS_MAX];
 	unsigned int mapping_count;
@@ -106,16 +112,33 @@ int step_trace_begin(struct step_tracee *tracee);
 /* One instruction. 1; 0 inside has returned; negative: it died. */
 int step_trace_next(struct step_tracee *tracee);
 
+/*
+ * At full speed until it is about to execute the instruction at @pc for the @occurrence-th time since inside was called
+ * or, where it stands is counted as well, since the last call of this. 1; 0 inside has returned; negative: it died, or hung
+ */
+int step_trace_run_to(struct step_tracee *tracee, uintptr_t pc, uint64_t occurrence);
+
+/* At full speed until inside has returned. 0; negative: it died, or hung */
+int step_trace_go_on(struct step_tracee *tracee);
+
+/* In a tracee: where its phase is noted. */
+extern struct step_talk *step_own_talk;
+
 /* SIGKILL, wherever it is. */
 void step_trace_kill(struct step_tracee *tracee);
+
+/* --- step_time.c --------------------------------------------------------------------------------------------- */
+
+/* In this process nothing sleeps: verify waits a little before it believes a finding. */
+extern int step_never_sleep;
+
+/* Not NULL: shared by all processes of a row, how far their clock is ahead of the kernel's. Who sleeps moves it on. */
+extern _Atomic uint64_t *step_leap_ns;
 
 /* --- step_check.c: who looks at the copies ------------------------------------------------------------------- */
 
 /* Where STEP_NEED writes to, in this process. */
 extern char *step_message;
-
-/* In this process nothing sleeps: verify waits a little before it believes a finding. */
-extern int step_never_sleep;
 
 struct step_checker;
 
@@ -134,5 +157,92 @@ void step_checker_free(struct step_checker *checker);
 
 /* What a member that is attached and has everything open does after somebody's death. Returns a step_outcome. */
 int step_survive(struct step_world *world);
+
+/* --- step_survivor.c ----------------------------------------------------------------------------------------- */
+
+enum step_order {
+	STEP_ORDER_PASS,
+	STEP_ORDER_SURVIVE, /* step_survive */
+	STEP_ORDER_LOOK_ON, /* at a segment where somebody stands still */
+	STEP_ORDER_WORK,    /* beside him */
+	STEP_ORDER_JUDGE,   /* he has gone on and returned */
+};
+
+struct step_survivor {
+	struct step_world world;
+	struct step_talk *talk;
+	_Atomic uint64_t *leap_ns; /* becomes step_leap_ns there */
+	struct proc *proc;
+	int orders[2], answers[2];
+};
+
+/* Prepares the row, given world, talk and leap_ns. 0, or negative with a message in its talk */
+int step_survivor_start(struct step_survivor *survivor);
+void step_survivor_order(struct step_survivor *survivor, enum step_order order);
+/* The answer to the last order; negative if there is none, or something is wrong. */
+int step_survivor_says(struct step_survivor *survivor);
+void step_survivor_end(struct step_survivor *survivor);
+
+/* --- step.c: the walk over a row ------------------------------------------------------------------------------ */
+
+struct step_bounds {
+	uint64_t
+		looks; /* at states of the actor, until each second must do, then each fourth ... */
+	uint64_t copies_each;	 /* of the states of a copy, one in this many is looked at */
+	uint64_t recoveries;	 /* stepped, until every second ... */
+	uint64_t recovery_looks; /* at states of each, until ... */
+	uint64_t kills;
+};
+
+/* Fewer and fewer of a sequence whose length is not known. */
+struct step_thinning {
+	uint64_t each, index, taken;
+};
+
+struct step_totals {
+	uint64_t instructions, states, copy_states, looks, recoveries, kills, failures;
+	struct step_set pairs; /* state and instruction, outside of copies */
+};
+
+/* A walk over one row. */
+struct step_walk {
+	const struct step_row *row;
+	const struct step_bounds *bounds;
+	struct step_totals sum;
+	void *notes;
+	struct step_checker *checker;
+	struct step_file live, copy, second;
+	struct step_image *image, *second_image;
+	struct step_world world;
+	struct step_tracee actor;
+	struct step_thinning looks, recoveries;
+	uint64_t steps;
+	int happened; /* a recovery has said so */
+};
+
+void step_walk_begin(struct step_walk *walk, const struct step_row *row,
+		     const struct step_bounds *bounds);
+void step_walk_end(struct step_walk *walk);
+/* The actor, up to its call. 0, or negative with a message in its talk */
+int step_actor_start(struct step_walk *walk);
+/* @image: kept for STEP_KEEP, may be NULL */
+void step_report(struct step_walk *walk, const char *stage, const struct step_tracee *tracee,
+		 const struct step_image *image, const char *message);
+/* Enough has failed. */
+int step_gives_up(const struct step_walk *walk);
+int step_is_deep(void);
+/* Where the code is, as addr2line wants it. */
+void step_describe_code(uintptr_t pc, char *text, size_t size);
+/* Skips the test @name if it is not to be run now. */
+void step_skip_unless_wanted(const char *name);
+/* Is the test in the journal? With @add it is afterwards. */
+int step_journal(const char *name, int add);
+
+/* --- step_overtake.c ------------------------------------------------------------------------------------------ */
+
+/* A cmocka test of the row that is its initial state: stops the actor, lets others overtake it, and lets it go on. */
+void step_overtaken_test(void **state);
+void step_overtaken_name(char *name, size_t size, const struct step_row *row);
+void step_overtaken_print_totals(void);
 
 #endif

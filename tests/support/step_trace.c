@@ -8,12 +8,35 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/time.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 /* Of one copy by a single instruction; the rest is then made at once. */
 #define REPETITIONS_MAX 40
+
+/* Of who goes on at full speed: longer than any wait of the library. */
+#define PATIENCE_S 30
+
+static volatile sig_atomic_t out_of_patience;
+
+static void lose_patience(int signal)
+{
+	(void)signal;
+	out_of_patience = 1;
+}
+
+/* From now on wait_stop gives up after a while; until it is told not to. */
+static void be_patient(int yes)
+{
+	struct itimerval span = {.it_value = {.tv_sec = yes ? PATIENCE_S : 0}};
+	struct sigaction action = {.sa_handler = lose_patience};
+
+	out_of_patience = 0;
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &span, NULL);
+}
 
 /* Waits for the next stop; leaves an end to be collected by proc_collect. 1 stopped, 0 it has ended */
 static int wait_stop(pid_t pid, int *ret_signal)
@@ -22,7 +45,8 @@ static int wait_stop(pid_t pid, int *ret_signal)
 
 	do
 		memset(&info, 0, sizeof(info));
-	while (waitid(P_PID, (id_t)pid, &info, WSTOPPED | WEXITED | WNOWAIT) && errno == EINTR);
+	while (waitid(P_PID, (id_t)pid, &info, WSTOPPED | WEXITED | WNOWAIT) && errno == EINTR &&
+	       !out_of_patience);
 	if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED ||
 	    info.si_code == CLD_DUMPED || info.si_pid == 0)
 		return 0;
@@ -234,6 +258,35 @@ static enum step_store store_of(pid_t pid, uintptr_t pc, uintptr_t *ret_address)
 	return *ret_address ? STEP_STORES_THERE : STEP_STORES_NOTHING;
 }
 
+/* May it read or write memory through an operand that address_of can tell? The copies of payloads need not be told. */
+static int has_memory_operand(const struct instruction *i)
+{
+	unsigned char opcode = *i->opcode;
+
+	if (i->is_unknown)
+		return 0;
+	if (i->is_0f)
+		return !(opcode == 0x05 || opcode == 0x0d || opcode == 0x1e || opcode == 0x1f ||
+			 opcode == 0x31 || opcode == 0x77 || opcode == 0xa2 ||
+			 (opcode & 0xf0) == 0x80 || (opcode >= 0xc8 && opcode <= 0xcf));
+	if (opcode == 0x8d) /* lea */
+		return 0;
+	return opcode < 0x40
+		       ? (opcode & 7) < 4
+		       : opcode == 0x63 || opcode == 0x69 || opcode == 0x6b || has_modrm_1(opcode);
+}
+
+/* The address that the instruction at @pc reads or writes, 0 if none is of interest. */
+static uintptr_t touched_by(pid_t pid, uintptr_t pc)
+{
+	const unsigned char *code = (const unsigned char *)pc;
+	struct instruction i = decode(code);
+
+	if (*code == 0x64 || *code == 0x65 || !has_memory_operand(&i))
+		return 0;
+	return address_of(pid, i.opcode + 1, i.rex);
+}
+
 /* Length of a repeated string operation, 0 of all others: the CPU stops after each repetition. */
 static unsigned int repeats(const unsigned char *code)
 {
@@ -249,7 +302,7 @@ static unsigned int repeats(const unsigned char *code)
 		       : 0;
 }
 
-/* To the instruction behind it, by a breakpoint there. 1, or negative */
+/* To the instruction at @pc, by a breakpoint there. 1; 0 it stopped elsewhere, by a signal; negative */
 static int run_to(pid_t pid, uintptr_t pc, int *ret_signal)
 {
 	long before, word;
@@ -259,10 +312,11 @@ static int run_to(pid_t pid, uintptr_t pc, int *ret_signal)
 	word = (before & ~0xffL) | 0xcc;
 	if (errno || ptrace(PTRACE_POKETEXT, pid, pc, word) ||
 	    ptrace(PTRACE_CONT, pid, NULL, NULL) || !wait_stop(pid, ret_signal) ||
-	    ptrace(PTRACE_POKETEXT, pid, pc, before) ||
-	    ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, rip), pc))
+	    ptrace(PTRACE_POKETEXT, pid, pc, before))
 		return -1;
-	return 1;
+	if (*ret_signal != SIGTRAP)
+		return 0;
+	return ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, rip), pc) ? -1 : 1;
 }
 #else
 /* Nothing is stepped here, see step_lacks. */
@@ -284,6 +338,13 @@ static enum step_store store_of(pid_t pid, uintptr_t pc, uintptr_t *ret_address)
 	(void)pc;
 	(void)ret_address;
 	return STEP_STORES_ANYWHERE;
+}
+
+static uintptr_t touched_by(pid_t pid, uintptr_t pc)
+{
+	(void)pid;
+	(void)pc;
+	return 0;
 }
 
 static unsigned int repeats(const unsigned char *code)
@@ -337,12 +398,16 @@ static int is_in_file(const struct step_tracee *tracee, uintptr_t address, uint6
 	return 0;
 }
 
+struct step_talk *step_own_talk;
+
 static int tracee_body(void *arg)
 {
 	struct step_tracee *tracee = arg;
 	struct step_talk *talk = tracee->talk;
 
+	step_own_talk = talk;
 	step_message = talk->message;
+	step_leap_ns = tracee->leap_ns;
 	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL)) {
 		atomic_store(&talk->phase, STEP_UNTRACEABLE);
 		return 1;
@@ -417,10 +482,16 @@ int step_trace_next(struct step_tracee *tracee)
 	    !is_in_file(tracee, address, &tracee->store_offset))
 		tracee->store = STEP_STORES_NOTHING;
 	was_syscall = !pc || is_syscall((const unsigned char *)pc);
+	tracee->was_syscall = was_syscall;
+	if (tracee->wants_touches) {
+		address = touched_by(pid, pc);
+		tracee->touches = was_syscall ||
+				  (address && is_in_file(tracee, address, &tracee->touch_offset));
+	}
 	tracee->repetitions = repeated ? tracee->repetitions + 1 : 0;
 	tracee->pc = pc;
 	if (tracee->repetitions > REPETITIONS_MAX) {
-		if (run_to(pid, pc + repeated, &signal) < 0)
+		if (run_to(pid, pc + repeated, &signal) <= 0)
 			return died(tracee, 0);
 	} else if (resume(pid, PTRACE_SINGLESTEP, 0) || !wait_stop(pid, &signal)) {
 		return died(tracee, 0);
@@ -433,6 +504,59 @@ int step_trace_next(struct step_tracee *tracee)
 		return 0;
 	tracee->steps++;
 	return 1;
+}
+
+static int run_to_occurrence(struct step_tracee *tracee, uintptr_t pc, uint64_t occurrence)
+{
+	pid_t pid = proc_pid(tracee->proc);
+	int signal, reached = counter_of(pid) == pc;
+
+	for (;;) {
+		if (reached && --occurrence == 0)
+			return 1;
+		/* Over it; a repeated one is reached but once. */
+		while (reached && counter_of(pid) == pc)
+			if (resume(pid, PTRACE_SINGLESTEP, 0) || !wait_stop(pid, &signal) ||
+			    signal != SIGTRAP)
+				return died(tracee, 0);
+		reached = run_to(pid, pc, &signal);
+		if (reached < 0)
+			return died(tracee, 0);
+		if (!reached && signal == SIGSTOP && atomic_load(&tracee->talk->phase) == STEP_DONE)
+			return 0;
+		if (!reached)
+			return died(tracee, signal);
+	}
+}
+
+int step_trace_run_to(struct step_tracee *tracee, uintptr_t pc, uint64_t occurrence)
+{
+	int result;
+
+	be_patient(1);
+	result = run_to_occurrence(tracee, pc, occurrence);
+	be_patient(0);
+	return result;
+}
+
+int step_trace_go_on(struct step_tracee *tracee)
+{
+	int signal = 0, stopped = 1;
+
+	be_patient(1);
+	while (stopped && atomic_load(&tracee->talk->phase) != STEP_DONE) {
+		if (signal && signal != SIGTRAP && signal != SIGSTOP)
+			break;
+		stopped = resume(proc_pid(tracee->proc), PTRACE_CONT, 0) == 0 &&
+			  wait_stop(proc_pid(tracee->proc), &signal);
+	}
+	if (out_of_patience)
+		snprintf(tracee->talk->message, sizeof(tracee->talk->message),
+			 "it does not come to its end");
+	be_patient(0);
+	if (stopped && atomic_load(&tracee->talk->phase) == STEP_DONE)
+		return 0;
+	return died(tracee, stopped ? signal : 0);
 }
 
 void step_trace_kill(struct step_tracee *tracee)
