@@ -83,7 +83,7 @@ lab_compile() { # OVERLAY
 		from=../../$file
 		[ ! -e "$1/$file" ] || from=$1/$file
 		(cd "$lab/$lab_variant" && eval "$lab_cc -w" -I\"\$1/src\" -I\"\$1/include\" "$lab_flags $lab_library_flags" -c \"\$from\" \
-			-o \"\$1/$lab_variant/$(echo "$file" | tr / @).o\") >>"$lab_output" 2>&1 || return 1
+			-o \"\$1/$lab_variant/$(echo "$file" | tr / @).o\") >>"$lab_output" 2>&1 9>&- || return 1
 	done <"$1/$lab_variant/sources"
 }
 
