@@ -40,6 +40,7 @@ enum op {
 	MGET,
 	PIN,
 	UNPIN,
+	SCAN,
 	OP_COUNT,
 };
 
@@ -48,7 +49,7 @@ static const char *const op_names[OP_COUNT] = {
 	"set_large_full", "set_index_full", "set_at_limit", "set_expired",  "add_new",
 	"add_refused",	  "replace",	    "delete",	    "delete_large", "incr_new",
 	"incr",		  "flush",	    "flush_sweep",  "get",	    "get_oldest",
-	"get_large",	  "mget",	    "pin",	    "unpin",
+	"get_large",	  "mget",	    "pin",	    "unpin",	    "scan",
 };
 
 static const char *const policy_names[] = {"s3fifo", "lru", "none"};
@@ -385,6 +386,40 @@ static int is_read_whole(struct step_world *w, const void *bytes, size_t size)
 	return 1;
 }
 
+struct scanned {
+	struct step_world *world;
+	uint32_t fillers, k;
+};
+
+static int see_item(void *context, const void *key, size_t key_size, const void *value,
+		    const struct coshm_cache_item *item)
+{
+	struct scanned *scanned = context;
+
+	if (key_size == 1 && *(const char *)key == 'k') {
+		scanned->k++;
+		return is_read_whole(scanned->world, value, item->value_size_bytes) == 1 ? 0
+											 : -EDOM;
+	}
+	scanned->fillers += *(const char *)key == 'f';
+	return 0;
+}
+
+/* What was there all the while is seen. */
+static int scan(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+	struct scanned scanned = {.world = w};
+	uint64_t cursor = 0;
+	int error =
+		coshm_cache_scan(w->cache, &cursor, 0, COSHM_CACHE_SCAN_VALUES, see_item, &scanned);
+
+	STEP_NEED(error == 0);
+	STEP_NEED(scanned.fillers >= notes->fillers || notes->may_go);
+	STEP_NEED(scanned.k >= 1 || w->overtaken >= STEP_OVERTAKEN);
+	return 0;
+}
+
 static int call(struct step_world *w)
 {
 	static unsigned char out[VALUE_MAX];
@@ -424,6 +459,8 @@ static int call(struct step_world *w)
 		return coshm_cache_pin(w->cache, "k", 1, &view);
 	case UNPIN:
 		return coshm_cache_unpin(w->cache, &view);
+	case SCAN:
+		return scan(w);
 	default:
 		return coshm_cache_set(w->cache, "k", 1, buffer, size, 0);
 	}
@@ -488,6 +525,7 @@ static int outcome_of(struct step_world *w, enum kind k, uint32_t there)
 	case ADD_REFUSED:
 	case PIN:
 	case UNPIN:
+	case SCAN:
 		STEP_NEED(k == OLD && there == notes->fillers);
 		return STEP_EITHER;
 	case SET_AT_LIMIT:
@@ -830,7 +868,7 @@ static int is_exact(enum op op)
 /* Much the same under each policy, or very long. */
 static int is_left_out(enum op op, uint32_t policy)
 {
-	if (op == SET_LARGE_FULL)
+	if (op == SET_LARGE_FULL || op == SCAN)
 		return 1;
 	return policy == COSHM_CACHE_NONE && op != SET_NEW && op != SET_OVER && op != SET_FULL &&
 	       op != SET_LARGE_OVER && op != DELETE && op != INCR && op != FLUSH;
@@ -854,7 +892,7 @@ int main(void)
 			int again = op != INCR && op != INCR_NEW && !is_exact((enum op)op);
 			int control = op == SET_OVER || op == GET_OLDEST;
 			int never = op == GET || op == GET_LARGE || op == MGET ||
-				    op == ADD_REFUSED || op == PIN || op == UNPIN;
+				    op == ADD_REFUSED || op == PIN || op == UNPIN || op == SCAN;
 			int overtaken_too = (op == SET_OVER && policy == COSHM_CACHE_S3FIFO) ||
 					    (op == DELETE && policy == COSHM_CACHE_LRU);
 			int exact = is_exact((enum op)op);
