@@ -139,6 +139,7 @@ static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_fr
 
 	if ((word & 3) != COSHM__MEMBER_FREE && !take_from_dead)
 		return -EAGAIN;
+	coshm__a64_store_relaxed(&member->reaps, 0);
 	for (unsigned int i = 0; i < COSHM__ENTRY_COUNT / 64; i++)
 		coshm__a64_store_relaxed(&member->open_objects[i], 0);
 	for (unsigned int i = 0; i < COSHM__PIN_COUNT; i++)
@@ -147,7 +148,7 @@ static int slot_enter(struct coshm__segment *segment, uint32_t slot, int take_fr
 	describe(segment, member);
 	high_water_raise(segment, slot + 1);
 	COSHM__CRASH_POINT(MEMBER_PREPARED);
-	/* [M1] seq_cst, pairs [M2]; carries the cleared bitmap and pins */
+	/* [M1] seq_cst, pairs [M2]; carries the cleared mark, bitmap and pins */
 	if (!coshm__a64_cas_seq_cst(&member->word, &word, alive))
 		return -EAGAIN;
 	COSHM__CRASH_POINT(MEMBER_ALIVE);

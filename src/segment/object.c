@@ -303,7 +303,8 @@ static void entries_tidy(struct coshm__op *op)
 
 		if ((state == COSHM__ENTRY_BUILDING &&
 		     coshm__member_is_dead(segment, coshm__entry_owner_of(word))) ||
-		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0)) {
+		    (state == COSHM__ENTRY_REMOVED && coshm__object_open_count(segment, i) == 0 &&
+		     !coshm__somebody_reaps(segment))) {
 			/* [D1]. A CAS: who was building may have made it LIVE, and left, since the load. */
 			coshm__a64_cas_acq_rel(&entry->word, &word,
 					       coshm__entry_word(coshm__entry_generation_of(word),
@@ -548,6 +549,9 @@ static int object_build(struct coshm_segment *token, const char *text,
 			/* The dead may keep memory and entries. */
 			reaped = 1;
 			coshm__reap_all(&op, UINT64_MAX, NULL);
+			for (int waits = 0; waits < 100 && coshm__somebody_reaps(op.segment);
+			     waits++)
+				nanosleep(&pause, NULL);
 			error = 0;
 			continue;
 		}

@@ -5,8 +5,10 @@
  * Order     record the death (member word) - locks it held - its thread slots - entries it was building - each object it
  *           had open - the slot.
  * Repair    every step is a CAS that names the dead member, or is idempotent; a reaper that dies is reaped itself, and the
- *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing: it never
- *           stores to anything that may belong to somebody else by then.
+ *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing.
+ * Memory    of a removed object stays while the bit of the dead keeps it. Another reaper may be through first, and the bit
+ *           be gone, while one stands still within a repair; so each announces itself, and no memory is used again
+ *           before that.
  */
 #include "base/crash.h"
 #include "base/log.h"
@@ -102,6 +104,47 @@ static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progre
 	return view->object_type->reap(op, view, progress->dead_id, &progress->cursor, CHUNK_WORDS);
 }
 
+/*
+ * From here on the memory of what the dead had open stays until the reaper has stepped back, even if others finish before.
+ * 0: they have finished already, and the memory may be somebody else's.
+ */
+static int step_forward(struct coshm__op *op, const struct coshm__member_shm *dead, uint64_t word,
+			uint32_t dead_id)
+{
+	struct coshm__member_shm *mine =
+		&op->segment->members[COSHM__MEMBER_SLOT_OF(op->member_id)];
+
+	/* [M8] seq_cst, pairs [M9]; before the look at the word */
+	coshm__a64_store_seq_cst(&mine->reaps, dead_id);
+	COSHM__CRASH_POINT(REAP_ANNOUNCED);
+	/* [M8] */
+	return coshm__a64_load_seq_cst(&dead->word) == word;
+}
+
+static void step_back(struct coshm__op *op)
+{
+	/* [M10] release, pairs [M9]; carries all that was repaired */
+	coshm__a64_store_release(&op->segment->members[COSHM__MEMBER_SLOT_OF(op->member_id)].reaps,
+				 0);
+}
+
+int coshm__somebody_reaps(const struct coshm__segment *segment)
+{
+	/* [M7] */
+	uint32_t high = coshm__a32_load_seq_cst(&segment->header->member_high_water);
+
+	for (uint32_t i = 0; i < high && i < segment->member_count_max; i++) {
+		const struct coshm__member_shm *member = &segment->members[i];
+
+		/* [M9] seq_cst, pairs [M8], [M10]; behind the looks at the bits of the dead */
+		if (coshm__a64_load_seq_cst(&member->reaps) &&
+		    /* [M9] */
+		    (coshm__a64_load_seq_cst(&member->word) & 3) == COSHM__MEMBER_ALIVE)
+			return 1;
+	}
+	return 0;
+}
+
 /* 1 the slot is free again; 0 more to do; negative: left to somebody who can */
 static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint64_t deadline_ns)
 {
@@ -169,7 +212,11 @@ int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_rea
 			word = coshm__a64_load_acquire(&segment->members[slot].word); /* [M2] */
 		if ((word & 3) != COSHM__MEMBER_DEAD)
 			continue;
-		state = reap_member(op, slot, word, deadline_ns);
+		state = step_forward(op, &segment->members[slot], word,
+				     coshm__member_id(slot, word))
+				? reap_member(op, slot, word, deadline_ns)
+				: -1;
+		step_back(op);
 		reaped += state == 1;
 		done &= state != 0;
 	}

@@ -118,7 +118,9 @@ struct coshm__member_shm {
 	struct coshm__a32 reserved0;
 	struct coshm__a64 attached_at_ns;
 	struct coshm__a64 command[2];
-	struct coshm__a64 reserved1[3];
+	/* Id of the dead member that this one is cleaning up after, 0 none: the member; void unless ALIVE. See reap.c */
+	struct coshm__a64 reaps;
+	struct coshm__a64 reserved1[2];
 	struct coshm__a64 open_objects[COSHM__ENTRY_COUNT / 64]; /* the member; void while FREE */
 	struct coshm__a64 reserved2[4];
 	struct coshm__a64 pins

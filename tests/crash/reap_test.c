@@ -101,8 +101,11 @@ static int others(struct crash_world *world)
 	}
 
 static const struct crash_plan plans[] = {
-	PLAN(REAP_ELECTED, act_tick),	   PLAN(REAP_LOCKS_FREED, act_reap),
-	PLAN(REAP_THREAD_FREED, act_reap), PLAN(REAP_ENTRY_FREED, act_reap_a_builder),
+	PLAN(REAP_ELECTED, act_tick),
+	PLAN(REAP_ANNOUNCED, act_reap),
+	PLAN(REAP_LOCKS_FREED, act_reap),
+	PLAN(REAP_THREAD_FREED, act_reap),
+	PLAN(REAP_ENTRY_FREED, act_reap_a_builder),
 	PLAN(REAP_MEMBER_FREED, act_reap),
 };
 

@@ -9,9 +9,8 @@
  *
  *   -DTIDY_BY_STORE   control: who tidies stores FREE, instead of a CAS from the word that was judged
  *   -DNO_OPEN_RECHECK control: who has set its open bit does not look whether the entry is still LIVE
- *   -DREAPERS=2       a known gap: a reaper that stands still in a repair, while another one finishes
- *   -DREAP_MARK       what would close it: reapers announce themselves, then look whether the dead is still there, and who
- *                     tidies looks for them after it has looked for open bits
+ *   -DREAPERS=2       one may stand still in a repair, while another one finishes
+ *   -DNO_REAP_MARK    control: the reapers do not announce themselves
  */
 #ifndef DEATHS
 #define DEATHS 2
@@ -39,7 +38,7 @@ byte state[ENTRIES], generation[ENTRIES], owner[ENTRIES], owner_generation[ENTRI
 
 /* Members: the word, and open_objects. */
 byte member[MEMBERS + 1], member_generation[MEMBERS + 1], bits[MEMBERS + 1];
-byte reaping[MEMBERS + 3]; /* entry + 1 */
+byte reaps[MEMBERS + 3];
 byte lock_owner, lock_generation;
 
 /* What the kernel knows. */
@@ -142,7 +141,7 @@ inline count_open()
 	:: else -> break
 	od;
 	do
-	:: m <= MEMBERS + REAPERS -> d_step { yes = (yes && reaping[m] != e + 1); m++ }
+	:: m <= MEMBERS + REAPERS -> d_step { yes = (yes && !reaps[m]); m++ }
 	:: else -> break
 	od;
 	m = 0
@@ -360,6 +359,14 @@ end:
 	:: d_step { member[3] == DEAD -> m = 3; mine = member_generation[3] }; goto pass
 	od;
 pass:
+#ifndef NO_REAP_MARK
+	reaps[me] = m;
+	if
+	:: d_step { member[m] != DEAD || member_generation[m] != mine -> reaps[me] = 0; FORGET };
+		goto end
+	:: else
+	fi;
+#endif
 	do
 	:: e < ENTRIES ->
 		d_step { LOAD_WORD; yes = (seen_state == BUILDING && seen_owner == m && seen_owner_generation == mine) };
@@ -374,14 +381,6 @@ pass:
 	do
 	:: e < ENTRIES ->
 		d_step { yes = (bits[m] >> e) % 2 };
-#ifdef REAP_MARK
-		if
-		:: yes ->
-			reaping[me] = e + 1;
-			d_step { yes = (member[m] == DEAD && member_generation[m] == mine) }
-		:: else
-		fi;
-#endif
 		if
 		:: yes ->
 			/* Looks for what the dead left, which is found by its name; the CAS that takes it over. */
@@ -401,7 +400,7 @@ pass:
 			fi
 		:: else
 		fi;
-		d_step { reaping[me] = 0; seen_owner = 0; at = 0; e++ }
+		d_step { seen_owner = 0; at = 0; e++ }
 	:: else -> break
 	od;
 	e = 0;
@@ -411,6 +410,7 @@ pass:
 		:: else
 		fi;
 		FORGET };
+	reaps[me] = 0;
 	goto end
 dead:
 	skip

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define CREATORS 16
@@ -282,6 +283,80 @@ static void entry_that_came_alive_while_its_creator_was_judged_stays(void **stat
 	assert_int_equal(toy_peek(alive)->payload.value, 7);
 }
 
+/* --- a reaper that stands still --------------------------------------------------------------------------------- */
+
+#define MOST_BYTES (UINT64_C(600) << 10) /* of 1 MiB: no other one fits beside it */
+
+static int open_and_die(void *arg)
+{
+	void *token;
+
+	(void)arg;
+	if (toy_open(segment, "most", &token))
+		return 1;
+	raise(SIGKILL);
+	return 2;
+}
+
+static int wait_for_step(int step)
+{
+	const uint64_t start_ns = test_now_ns();
+
+	while (atomic_load(&shared->stop) < step) {
+		if (test_now_ns() - start_ns > PROC_DEADLINE_NS)
+			return -ETIMEDOUT;
+		test_sleep_ns(1000000);
+	}
+	return 0;
+}
+
+/* Needs the memory of what was removed: while the reaper is at it, and when it is not any more. */
+static int create_twice(void *arg)
+{
+	void *token;
+	int error;
+
+	(void)arg;
+	if (wait_for_step(1))
+		return 1;
+	error = toy_create_sized(segment, "next", MOST_BYTES, &token);
+	atomic_store(&shared->stop, 2);
+	if (error != -EDQUOT)
+		return 2;
+	if (wait_for_step(3))
+		return 3;
+	return toy_create_sized(segment, "next", MOST_BYTES, &token) ? 4 : 0;
+}
+
+/* Called by the reaper, with the dead member gone from all tables, but before it has returned from its repairs. */
+static void stand_still(void *context, int level, const char *text)
+{
+	(void)context;
+	(void)level;
+	if (!strstr(text, "cleaned up"))
+		return;
+	atomic_store(&shared->stop, 1);
+	wait_for_step(2);
+}
+
+static void memory_is_not_reused_before_each_reaper_is_through(void **state)
+{
+	struct proc *creator = proc_spawn(create_twice, NULL);
+	void *token;
+
+	(void)state;
+	assert_int_equal(toy_create_sized(segment, "most", MOST_BYTES, &token), 0);
+	assert_int_equal(proc_collect(proc_spawn(open_and_die, NULL), PROC_DEADLINE_NS), -SIGKILL);
+	assert_int_equal(coshm_object_remove(segment, "most"), 0);
+	assert_int_equal(toy_close(token), 0);
+	coshm_set_log(stand_still, NULL, COSHM_LOG_WARNING);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	coshm_set_log(NULL, NULL, 0);
+	assert_int_equal(atomic_load(&shared->stop), 2);
+	atomic_store(&shared->stop, 3);
+	assert_int_equal(proc_collect(creator, PROC_DEADLINE_NS), 0);
+}
+
 #define OBJECT_TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(int argc, char **argv)
@@ -290,6 +365,7 @@ int main(int argc, char **argv)
 		OBJECT_TEST(one_name_is_created_exactly_once_by_16_processes),
 		OBJECT_TEST(one_segment_is_created_exactly_once_by_16_processes),
 		OBJECT_TEST(entry_that_came_alive_while_its_creator_was_judged_stays),
+		OBJECT_TEST(memory_is_not_reused_before_each_reaper_is_through),
 		OBJECT_TEST(memory_that_somebody_has_open_is_never_reused),
 		OBJECT_TEST(neither_while_members_are_killed),
 	};
