@@ -1,551 +1,319 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench/cache - what does an operation on the cache cost, beside a model that does the least that is possible?
+ * bench/cache - what does an operation on the cache cost, beside a model that does the least that is possible, and beside
+ * what one would take instead?
  *
- *	cache [--rounds N] [--seconds S] [--keys N] [--only TEXT] [--cpu-time] [--json]
+ *	cache [--keys N] [options of all benches]
  *
- * 24-byte keys, 100-byte values, 1,000,000 keys, Zipf(0.99) over a random permutation. The trace is read in sequence, so
- * the key itself is hot. The model has a 64-byte bucket of tags and an entry that is compared, copied and checked by its
- * version: no lock, no eviction, no time, private memory. Cases run one after the other in each round, so that the
- * drift of the machine hits all of them; the ratio is taken within a round. Workers are processes, one per CPU. With
- * --cpu-time the workers' own CPU time counts: on a machine that others use, too. --only leaves out the cases whose
- * name does not contain TEXT, but for those that others are compared with.
+ * 24-byte keys, 1,000,000 of them, values of 100 bytes (100,000 keys where values have 4 KiB), Zipf(0.99) over a random
+ * permutation or uniform. Every get copies the value out and looks at both its ends. Workers are processes, one per CPU
+ * while there are enough; tables that cannot be shared by processes are used by threads. Servers wait for an answer per
+ * operation, and run on the same CPUs as their clients. Where values are evicted, each store has 64 MiB.
  */
+#include "peers/store.h"
+
 #include <coshm/coshm.h>
 
-#include "base/hash.h"
-
-#include <math.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-enum {
-	KEY = 24,
-	VALUE = 100,
-	TRACE = 1 << 20,
-	ROUNDS_MAX = 100,
-	BATCH = 16,
-	WORKERS_MAX = 2,
+enum { STEP = 64 };
+
+static uint32_t key_count;
+
+static const struct store *const stores[] = {
+	&store_model, &store_coshm,	&store_rculfhash, &store_ck,
+	&store_lmdb,  &store_memcached, &store_redis,
 };
 
-static uint32_t key_count = 1000000;
-static char (*trace)[KEY]; /* Zipf */
-static char (*uniform)[KEY];
-static struct coshm_segment *segment;
-static struct coshm_cache *big, *tight;
-static _Atomic uint64_t *wrong;
+enum { STORES = sizeof(stores) / sizeof(stores[0]) };
 
-static clockid_t clock_used = CLOCK_MONOTONIC;
+enum operations { GET, MGET, SET };
 
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(clock_used, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state * UINT64_C(2685821657736338717);
-}
-
-static void need(int result, const char *what)
-{
-	if (result >= 0)
-		return;
-	fprintf(stderr, "%s: %s\n", what, coshm_strerror(result));
-	exit(1);
-}
-
-static void *shared_alloc(size_t size)
-{
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (memory == MAP_FAILED)
-		need(-1, "mmap");
-	return memory;
-}
-
-static void make_key(char key[KEY], uint32_t number)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "user:%010u:profile_", number);
-	memcpy(key, text, KEY);
-}
-
-static void make_traces(void)
-{
-	uint32_t *permutation = malloc(key_count * sizeof(*permutation));
-	double *sum = malloc(key_count * sizeof(*sum)), total = 0;
-	uint64_t random = 88172645463325252;
-
-	trace = shared_alloc((size_t)TRACE * KEY);
-	uniform = shared_alloc((size_t)TRACE * KEY);
-	for (uint32_t i = 0; i < key_count; i++) {
-		permutation[i] = i;
-		total += 1 / pow(i + 1, 0.99);
-		sum[i] = total;
-	}
-	for (uint32_t i = key_count - 1; i > 0; i--) {
-		uint32_t j = (uint32_t)(next_random(&random) % (i + 1)), t = permutation[i];
-
-		permutation[i] = permutation[j];
-		permutation[j] = t;
-	}
-	for (uint32_t i = 0; i < TRACE; i++) {
-		double u = (double)(next_random(&random) >> 11) / 9007199254740992.0 * total;
-		uint32_t low = 0, high = key_count - 1;
-
-		while (low < high) {
-			uint32_t middle = (low + high) / 2;
-
-			if (sum[middle] < u)
-				low = middle + 1;
-			else
-				high = middle;
-		}
-		make_key(trace[i], permutation[low]);
-		make_key(uniform[i], (uint32_t)(next_random(&random) % key_count));
-	}
-	free(permutation);
-	free(sum);
-}
-
-/*
- * Makes the compiler believe that the bytes are looked at: else it leaves out a copy of which only two are, and the
- * model is no model.
- */
-static inline void use(const void *bytes)
-{
-	__asm__ __volatile__("" : : "r"(bytes) : "memory");
-}
-
-/* --- the model --- */
-
-struct model_bucket {
-	uint16_t tag[8];
-	uint32_t entry[8];
-	uint8_t padding[16];
-};
-
-/* 144 bytes, as in the cache: entries of exactly two lines would be fetched as one. */
-struct model_entry {
-	_Atomic uint64_t version;
-	uint64_t time;
-	char key[KEY];
-	char value[VALUE];
-	uint32_t padding;
-};
-
-static struct model_bucket *model_buckets;
-static struct model_entry *model_entries;
-static uint32_t model_mask;
-
-static void make_model(void)
-{
-	uint32_t buckets = 1;
-
-	while (buckets * 4 < key_count)
-		buckets *= 2;
-	model_mask = buckets - 1;
-	model_buckets = shared_alloc(buckets * sizeof(*model_buckets));
-	model_entries = shared_alloc((key_count + 1) * sizeof(*model_entries));
-	for (uint32_t i = 0; i < key_count; i++) {
-		struct model_entry *entry = &model_entries[i + 1];
-		uint64_t hash;
-		uint32_t b;
-
-		make_key(entry->key, i);
-		memset(entry->value, (int)i, VALUE);
-		hash = coshm__hash_place(1, entry->key, KEY);
-		for (b = (uint32_t)(hash >> 32) & model_mask;; b = (b + 1) & model_mask) {
-			int s = 0;
-
-			while (s < 8 && model_buckets[b].entry[s])
-				s++;
-			if (s == 8)
-				continue;
-			model_buckets[b].tag[s] = (uint16_t)hash;
-			model_buckets[b].entry[s] = i + 1;
-			break;
-		}
-	}
-}
-
-static int model_get(const char *key, char *value)
-{
-	uint64_t hash = coshm__hash_place(1, key, KEY);
-	uint32_t b = (uint32_t)(hash >> 32) & model_mask;
-
-	for (int probes = 0; probes < 8; probes++, b = (b + 1) & model_mask) {
-		for (int s = 0; s < 8; s++) {
-			struct model_entry *entry;
-			uint64_t version;
-
-			if (model_buckets[b].tag[s] != (uint16_t)hash || !model_buckets[b].entry[s])
-				continue;
-			entry = &model_entries[model_buckets[b].entry[s]];
-			version = atomic_load_explicit(&entry->version, memory_order_acquire);
-			if (memcmp(entry->key, key, KEY) != 0)
-				continue;
-			memcpy(value, entry->value, VALUE);
-			use(value);
-			atomic_thread_fence(memory_order_acquire);
-			if (atomic_load_explicit(&entry->version, memory_order_relaxed) == version)
-				return 1;
-		}
-	}
-	return 0;
-}
-
-/* --- cases: 1024 operations from one place of the trace --- */
-
-enum { STEP = 1024 };
-
-static int get_one(const char *key, char value[VALUE])
-{
-	size_t size = VALUE;
-
-	return coshm_cache_get(big, key, KEY, value, &size, NULL) == 1 && size == VALUE &&
-	       value[0] == value[VALUE - 1];
-}
-
-static uint64_t run_model(uint32_t at)
-{
-	char value[VALUE];
-	uint64_t bad = 0;
-
-	for (uint32_t i = 0; i < STEP; i++)
-		bad += !model_get(trace[at + i], value) || value[0] != value[VALUE - 1];
-	return bad;
-}
-
-static uint64_t run_get(uint32_t at)
-{
-	char value[VALUE];
-	uint64_t bad = 0;
-
-	for (uint32_t i = 0; i < STEP; i++)
-		bad += !get_one(trace[at + i], value);
-	return bad;
-}
-
-static uint64_t run_mget(uint32_t at)
-{
-	struct coshm_cache_request requests[BATCH];
-	char values[BATCH][VALUE];
-	uint64_t bad = 0;
-
-	for (uint32_t i = 0; i < STEP; i += BATCH) {
-		for (uint32_t k = 0; k < BATCH; k++)
-			requests[k] = (struct coshm_cache_request){.key = trace[at + i + k],
-								   .key_size_bytes = KEY,
-								   .buffer = values[k],
-								   .buffer_size_bytes = VALUE};
-		bad += coshm_cache_mget(big, requests, BATCH) != BATCH;
-		for (uint32_t k = 0; k < BATCH; k++)
-			bad += values[k][0] != values[k][VALUE - 1];
-	}
-	return bad;
-}
-
-static uint64_t run_95_5(uint32_t at)
-{
-	char value[VALUE];
-	uint64_t bad = 0;
-
-	for (uint32_t i = 0; i < STEP; i++) {
-		if (i % 20 == 7) {
-			memset(value, (int)i, VALUE);
-			bad += coshm_cache_set(big, trace[at + i], KEY, value, VALUE, 0) != 0;
-		} else {
-			bad += !get_one(trace[at + i], value);
-		}
-	}
-	return bad;
-}
-
-static uint64_t run_set(uint32_t at)
-{
-	char value[VALUE];
-	uint64_t bad = 0;
-
-	memset(value, (int)at, VALUE);
-	for (uint32_t i = 0; i < STEP; i++)
-		bad += coshm_cache_set(tight, uniform[at + i], KEY, value, VALUE, 0) != 0;
-	return bad;
-}
-
-static uint64_t run_set_zipf(uint32_t at)
-{
-	char value[VALUE];
-	uint64_t bad = 0;
-
-	memset(value, (int)at, VALUE);
-	for (uint32_t i = 0; i < STEP; i++)
-		bad += coshm_cache_set(tight, trace[at + i], KEY, value, VALUE, 0) != 0;
-	return bad;
-}
-
-struct bench_case {
+struct load {
 	const char *name;
-	uint64_t (*run)(uint32_t at);
-	int workers;
-	int model;	      /* index of the case it is compared with */
-	double floor_m_per_s; /* by each process; 0: none */
-	double ns[ROUNDS_MAX];
-	int left_out;
+	enum bench_distribution distribution;
+	enum operations operations;
+	int set_percent; /* with GET */
+	struct store_shape shape;
+	int procs[8];
+	double floor_m_per_s; /* of coshm with one process */
+	double goal_ns;
 };
 
-static struct bench_case cases[] = {
-	{.name = "model get", .run = run_model, .workers = 1, .model = 0},
-	{.name = "model get", .run = run_model, .workers = 2, .model = 1},
-	{.name = "get", .run = run_get, .workers = 1, .model = 0, .floor_m_per_s = 5},
-	{.name = "get", .run = run_get, .workers = 2, .model = 1},
-	{.name = "mget of 16, per key", .run = run_mget, .workers = 1, .model = 2},
-	{.name = "95/5 get/set", .run = run_95_5, .workers = 1, .model = 2},
-	{.name = "95/5 get/set", .run = run_95_5, .workers = 2, .model = 3},
-	{.name = "set with eviction, Zipf", .run = run_set_zipf, .workers = 1, .model = 2},
+static struct load loads[] = {
+	{.name = "get, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .procs = {1, 2, 4, 8, 16},
+	 .floor_m_per_s = 5},
+	{.name = "get, uniform", .distribution = BENCH_UNIFORM, .procs = {1, 2}},
+	{.name = "95/5 get/set, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .set_percent = 5,
+	 .procs = {1, 2, 4, 8, 16}},
+	{.name = "95/5 get/set, uniform",
+	 .distribution = BENCH_UNIFORM,
+	 .set_percent = 5,
+	 .procs = {1, 2}},
+	{.name = "50/50 get/set, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .set_percent = 50,
+	 .procs = {1, 2, 4}},
+	{.name = "mget of 16 per key, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .operations = MGET,
+	 .procs = {1, 2}},
+	{.name = "get, one hot key", .distribution = BENCH_ONE_KEY, .procs = {1, 2, 4}},
+	{.name = "50/50 get/set, one hot key",
+	 .distribution = BENCH_ONE_KEY,
+	 .set_percent = 50,
+	 .procs = {1, 2, 4}},
+	{.name = "set with eviction, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .operations = SET,
+	 .shape = {.evict_at_bytes = 64 << 20},
+	 .procs = {1, 2},
+	 .goal_ns = 230},
 	{.name = "set with eviction, uniform",
-	 .run = run_set,
-	 .workers = 1,
-	 .model = 2,
+	 .distribution = BENCH_UNIFORM,
+	 .operations = SET,
+	 .shape = {.evict_at_bytes = 64 << 20},
+	 .procs = {1, 2, 4},
 	 .floor_m_per_s = 2},
-	{.name = "set with eviction, uniform", .run = run_set, .workers = 2, .model = 3},
+	{.name = "get of 4 KiB, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .shape = {.value_bytes = 4096},
+	 .procs = {1, 2}},
+	{.name = "95/5 get/set of 4 KiB, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .set_percent = 5,
+	 .shape = {.value_bytes = 4096},
+	 .procs = {1, 2}},
 };
 
-enum { CASES = sizeof(cases) / sizeof(cases[0]) };
+enum { LOADS = sizeof(loads) / sizeof(loads[0]) };
 
-struct worker_result {
-	_Atomic int ready;
-	double ns;
-	uint64_t bad;
-};
-
-static void worker(const struct bench_case *c, int index, double seconds,
-		   struct worker_result *results)
+static const struct store *store_of(const struct bench_case *c)
 {
-	uint32_t at = (uint32_t)index * (TRACE / 2 / STEP) * STEP + (uint32_t)getpid() % 64 * STEP;
-	uint64_t operations = 0, bad = 0;
-	double start, end;
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(index, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
-	/* Becomes a member, and faults in what a new process has not mapped yet. */
-	for (uint32_t i = 0; i < TRACE / 2; i += STEP)
-		c->run((at + i) % TRACE);
-	results[0].ready++;
-	while (results[0].ready < c->workers)
-		;
-	start = now_s();
-	do {
-		at = (at + STEP) % TRACE;
-		bad += c->run(at);
-		operations += STEP;
-		end = now_s();
-	} while (end - start < seconds);
-	results[index].ns = (end - start) / (double)operations * 1e9;
-	results[index].bad = bad;
-	_exit(0);
+	return stores[c->number[0]];
 }
 
-static double measure(const struct bench_case *c, double seconds)
+static const struct load *load_of(const struct bench_case *c)
 {
-	static struct worker_result *results;
-	double ns = 0;
+	return c->context;
+}
 
-	if (!results)
-		results = shared_alloc(4096);
-	memset(results, 0, sizeof(*results) * WORKERS_MAX);
-	for (int i = 0; i < c->workers; i++)
-		if (fork() == 0)
-			worker(c, i, seconds, results);
-	for (int i = 0; i < c->workers; i++)
-		wait(NULL);
-	/* They have not said goodbye: what they held would make it harder for those that come next. */
-	need(coshm_segment_reap(segment, NULL), "reap");
-	for (int i = 0; i < c->workers; i++) {
-		ns += results[i].ns / c->workers;
-		*wrong += results[i].bad;
+static int prepare(const struct bench_case *c)
+{
+	bench_load(load_of(c)->distribution, load_of(c)->shape.key_count);
+	return store_prepare(store_of(c), &load_of(c)->shape);
+}
+
+static void begin(struct bench_worker *worker)
+{
+	uint32_t far_apart = BENCH_LOAD_LENGTH / 8 * 3 / STEP * STEP;
+
+	worker->at = (uint64_t)worker->number * far_apart + worker->of->number[1];
+	store_of(worker->of)->enter();
+}
+
+static void end(struct bench_worker *worker)
+{
+	store_of(worker->of)->leave();
+}
+
+static int get_is_right(const struct store *store, store_key key, size_t value_bytes, int may_miss)
+{
+	char value[STORE_VALUE_MAX];
+	int hit = store->get(key, value);
+
+	return hit == 1 ? value[0] == value[value_bytes - 1] : hit == 0 && may_miss;
+}
+
+static void step_mixed(const struct store *store, const struct load *load,
+		       struct bench_worker *worker, store_key *keys)
+{
+	char value[STORE_VALUE_MAX];
+	unsigned int sets = 0;
+
+	for (unsigned int i = 0; i < STEP; i++) {
+		sets += (unsigned int)load->set_percent;
+		if (sets >= 100) {
+			sets -= 100;
+			store_value(value, load->shape.value_bytes, i);
+			worker->wrong += store->set(keys[i], value) != 1;
+		} else {
+			worker->wrong += !get_is_right(store, keys[i], load->shape.value_bytes, 0);
+		}
 	}
-	return ns;
 }
 
-static int compare(const void *a, const void *b)
+static void step_mget(const struct store *store, const struct load *load,
+		      struct bench_worker *worker, store_key *keys)
 {
-	double x = *(const double *)a, y = *(const double *)b;
+	char values[STORE_BATCH][STORE_VALUE_MAX];
+	size_t value_bytes = load->shape.value_bytes;
+	const char *first = values[0];
 
-	return (x > y) - (x < y);
+	for (unsigned int i = 0; i < STEP; i += STORE_BATCH) {
+		worker->wrong += store->mget(keys + i, values) != STORE_BATCH;
+		for (size_t k = 0; k < STORE_BATCH; k++)
+			worker->wrong +=
+				first[k * value_bytes] != first[k * value_bytes + value_bytes - 1];
+	}
 }
 
-static double median(const double *values, int count, double *ret_min, double *ret_max)
+static void step_set(const struct store *store, const struct load *load,
+		     struct bench_worker *worker, store_key *keys)
 {
-	double sorted[ROUNDS_MAX];
+	char value[STORE_VALUE_MAX];
 
-	memcpy(sorted, values, (size_t)count * sizeof(*values));
-	qsort(sorted, (size_t)count, sizeof(*sorted), compare);
-	*ret_min = sorted[0];
-	*ret_max = sorted[count - 1];
-	return sorted[count / 2];
+	store_value(value, load->shape.value_bytes, (uint32_t)worker->at);
+	for (unsigned int i = 0; i < STEP; i++)
+		worker->wrong += store->set(keys[i], value) != 1;
 }
 
-static void select_cases(const char *only)
+static void step(struct bench_worker *worker)
 {
-	for (int i = 0; i < CASES; i++)
-		cases[i].left_out = 1;
-	for (int i = 0; i < CASES; i++) {
-		if (only && !strstr(cases[i].name, only))
-			continue;
-		/* what it is compared with, and what that is compared with */
-		for (int model = i; cases[model].left_out; model = cases[model].model)
-			cases[model].left_out = 0;
+	const struct store *store = store_of(worker->of);
+	const struct load *load = load_of(worker->of);
+	store_key *keys = bench_load(load->distribution, load->shape.key_count) +
+			  worker->at % BENCH_LOAD_LENGTH;
+
+	if (store->resume)
+		store->resume();
+	switch (load->operations) {
+	case GET:
+		step_mixed(store, load, worker, keys);
+		break;
+	case MGET:
+		step_mget(store, load, worker, keys);
+		break;
+	case SET:
+		step_set(store, load, worker, keys);
+		break;
+	}
+	if (store->pause)
+		store->pause();
+	worker->at += STEP;
+	worker->operations += STEP;
+}
+
+/* --- which cases there are --- */
+
+static int takes_part(const struct store *store, const struct load *load, int procs)
+{
+	if (load->shape.evict_at_bytes && !store->evicts)
+		return 0;
+	if (load->operations == MGET && !store->has_mget && !store->absent)
+		return 0;
+	/* A server's answer does not get faster: with many clients it is one figure for all. */
+	return !store->server || procs <= 4;
+}
+
+static const char *question_of(const struct load *load, int procs)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "%s, %d proc%s", load->name, procs, procs == 1 ? "" : "s");
+	return strdup(text);
+}
+
+static void add_case(const struct load *load, const char *question, int procs, int number)
+{
+	const struct store *store = stores[number];
+	struct bench_case c = {
+		.question = question,
+		.subject = store->name,
+		.lacks = store->lacks,
+		.procs = procs,
+		.threads = store->threads,
+		.is_limit = store == &store_model,
+		.is_ours = store == &store_coshm,
+		.uses_server = store->server,
+		.prepare = prepare,
+		.begin = begin,
+		.step = step,
+		.end = end,
+		.warm_up = BENCH_LOAD_LENGTH / 2,
+		.context = load,
+		.number = {number, (int64_t)(procs * 17 % 64) * STEP},
+	};
+
+	if (c.is_ours && procs == 1) {
+		c.floor_mops = load->floor_m_per_s;
+		c.goal_ns = load->goal_ns;
+	}
+	bench_add(&c);
+}
+
+static void add_cases(void)
+{
+	if (!key_count)
+		key_count = bench_quick ? 20000 : 1000000;
+	for (int l = 0; l < LOADS; l++) {
+		struct load *load = &loads[l];
+
+		if (!load->shape.value_bytes)
+			load->shape.value_bytes = 100;
+		load->shape.key_count = load->shape.value_bytes > 1000 ? key_count / 10 : key_count;
+		for (int p = 0; load->procs[p]; p++) {
+			const char *question = question_of(load, load->procs[p]);
+
+			for (int s = 0; s < STORES; s++)
+				if (takes_part(stores[s], load, load->procs[p]))
+					add_case(load, question, load->procs[p], s);
+		}
 	}
 }
 
 /* Fills a cache until it evicts: what one more item of 124 bytes takes, everything included. */
-static double overhead_bytes(void)
+static void close_all(void)
 {
-	struct coshm_cache_config config = {.size_bytes = 64 << 20,
-					    .average_item_bytes = KEY + VALUE};
+	struct coshm_segment_config memory = {.size_bytes = 80 << 20};
+	struct coshm_cache_config config = {.size_bytes = 64 << 20, .average_item_bytes = 124};
+	char key[BENCH_KEY_BYTES], value[100] = {0}, name[64];
+	struct coshm_segment *segment;
 	struct coshm_cache *cache;
-	char key[KEY], value[VALUE] = {0};
 	uint64_t count;
 
-	need(coshm_cache_create(segment, "density", &config, 0, &cache), "create");
-	for (uint32_t i = 0; i < 2000000; i++) {
-		make_key(key, i);
-		need(coshm_cache_set(cache, key, KEY, value, VALUE, 0), "set");
+	snprintf(name, sizeof(name), "%.50s-density", bench_segment_name());
+	bench_need(coshm_segment_create(name, &memory, 0, &segment), "segment");
+	bench_need(coshm_cache_create(segment, "density", &config, 0, &cache), "create");
+	for (uint32_t i = 0; i < (bench_quick ? 700000u : 2000000u); i++) {
+		bench_make_key(key, i);
+		bench_need(coshm_cache_set(cache, key, BENCH_KEY_BYTES, value, sizeof(value), 0),
+			   "set");
 	}
-	need(coshm_cache_count(cache, &count), "count");
-	need(coshm_cache_close(cache), "close");
-	need(coshm_object_remove(segment, "density"), "remove");
-	return (double)config.size_bytes / (double)count - KEY - VALUE;
+	bench_need(coshm_cache_count(cache, &count), "count");
+	bench_need(coshm_segment_detach(segment), "detach");
+	bench_need(coshm_segment_unlink(name), "unlink");
+	bench_note("bytes per item beyond key and value",
+		   (double)config.size_bytes / (double)count - 124, "bytes");
+	for (int s = 0; s < STORES; s++)
+		store_close(stores[s]);
 }
 
-static void fill(void)
+static int option(const char *name, const char *value)
 {
-	char key[KEY], value[VALUE];
-
-	for (uint32_t i = 0; i < key_count; i++) {
-		make_key(key, i);
-		memset(value, (int)i, VALUE);
-		need(coshm_cache_set(big, key, KEY, value, VALUE, 0), "set");
-		need(coshm_cache_set(tight, key, KEY, value, VALUE, 0), "set");
-	}
-}
-
-static void print(int rounds, double overhead, int json)
-{
-	printf(json ? "{\"rounds\": %d, \"keys\": %u, \"cases\": ["
-		    : "%d rounds, %u keys of 24 bytes, values of 100 bytes\n\n",
-	       rounds, key_count);
-	if (!json)
-		printf("%-28s %5s %8s %17s %10s %6s\n", "case", "procs", "ns", "min - max",
-		       "Mops/s", "ratio");
-	for (int i = 0; i < CASES; i++) {
-		double ratios[ROUNDS_MAX], low, high, rlow, rhigh, ns, ratio;
-
-		if (cases[i].left_out)
-			continue;
-		for (int r = 0; r < rounds; r++)
-			ratios[r] = cases[i].ns[r] / cases[cases[i].model].ns[r];
-		ns = median(cases[i].ns, rounds, &low, &high);
-		ratio = median(ratios, rounds, &rlow, &rhigh);
-		printf(json ? "%s{\"case\": \"%s\", \"procs\": %d, \"ns\": %.1f, \"min\": %.1f, "
-			      "\"max\": "
-			      "%.1f, \"mops\": %.2f, \"ratio\": %.3f, \"to\": \"%s\""
-			    : "%s%-28s %5d %8.1f %8.1f - %6.1f %10.2f %6.2f x %s\n",
-		       json && i ? ", " : "", cases[i].name, cases[i].workers, ns, low, high,
-		       cases[i].workers * 1e3 / ns, ratio, cases[cases[i].model].name);
-		if (json && cases[i].floor_m_per_s > 0)
-			printf(", \"floor_m_per_s\": %.1f", cases[i].floor_m_per_s);
-		if (json)
-			printf("}");
-	}
-	printf(json ? "], \"overhead_bytes\": %.1f, \"wrong\": %llu}\n"
-		    : "\nbytes per item beyond key and value: %.1f\nwrong: %llu\n",
-	       overhead, (unsigned long long)*wrong);
-}
-
-static void show_floors(int rounds)
-{
-	for (int i = 0; i < CASES; i++) {
-		double low, high, reached;
-
-		if (cases[i].left_out || cases[i].floor_m_per_s <= 0)
-			continue;
-		reached = 1e3 / median(cases[i].ns, rounds, &low, &high);
-		printf("floor  %s: %.1f M/s per process of %.0f: %s\n", cases[i].name, reached,
-		       cases[i].floor_m_per_s,
-		       reached >= cases[i].floor_m_per_s ? "reached" : "MISSED");
-	}
+	if (strcmp(name, "--keys") != 0 || !value)
+		return 0;
+	key_count = (uint32_t)atoi(value);
+	return key_count >= 10000;
 }
 
 int main(int argc, char **argv)
 {
-	struct coshm_segment_config memory = {.size_bytes = UINT64_C(400) << 20,
-					      .size_max_bytes = UINT64_C(800) << 20};
-	struct coshm_cache_config config = {.size_bytes = UINT64_C(168) << 20,
-					    .average_item_bytes = KEY + VALUE};
-	int rounds = 5, json = 0;
-	double seconds = 0.3, overhead;
-	const char *only = NULL;
-	char name[48];
+	const struct bench_program program = {
+		.name = "cache",
+		.options = "[--keys N]",
+		.option = option,
+		.rounds = 5,
+		.seconds = 0.3,
+		.add_cases = add_cases,
+		.close = close_all,
+	};
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--json") == 0)
-			json = 1;
-		else if (strcmp(argv[i], "--cpu-time") == 0)
-			clock_used = CLOCK_PROCESS_CPUTIME_ID;
-		else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
-			rounds = atoi(argv[++i]);
-		else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
-			seconds = atof(argv[++i]);
-		else if (strcmp(argv[i], "--keys") == 0 && i + 1 < argc)
-			key_count = (uint32_t)atoi(argv[++i]);
-		else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
-			only = argv[++i];
-		else
-			rounds = 0;
-	}
-	if (rounds < 1 || rounds > ROUNDS_MAX || seconds <= 0 || key_count < 1000) {
-		fprintf(stderr, "usage: cache [--rounds N] [--seconds S] [--keys N] [--only TEXT] "
-				"[--cpu-time] [--json]\n");
-		return 2;
-	}
-	select_cases(only);
-	wrong = shared_alloc(4096);
-	snprintf(name, sizeof(name), "coshm-bench-cache-%d", (int)getpid());
-	need(coshm_segment_create(name, &memory, 0, &segment), "create segment");
-	need(coshm_cache_create(segment, "big", &config, 0, &big), "create");
-	config.size_bytes = UINT64_C(64) << 20;
-	need(coshm_cache_create(segment, "tight", &config, 0, &tight), "create");
-	make_traces();
-	make_model();
-	fill();
-	for (int r = 0; r < rounds; r++)
-		for (int i = 0; i < CASES; i++)
-			if (!cases[i].left_out)
-				cases[i].ns[r] = measure(&cases[i], seconds);
-	overhead = overhead_bytes();
-	print(rounds, overhead, json);
-	if (!json)
-		show_floors(rounds);
-	need(coshm_segment_detach(segment), "detach");
-	need(coshm_segment_unlink(name), "unlink");
-	return *wrong != 0;
+	return bench_main(argc, argv, &program);
 }

@@ -1,32 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench/limiter - what one decision costs, beside what it is made of
+ * bench/limiter - what does one decision cost, beside what it is made of, and beside what one would take instead?
  *
- *   bench/limiter [--json] [--rounds N] [--ms N]
+ *	limiter [options of all benches]
  *
- * All cases run once per round, one after the other, so that a machine whose speed drifts favours none; the table has
- * the median of the rounds, their range, the median of the ratio to the case's limit, taken within each round, and what
- * is wanted: the floor that a machine of today must reach, and the goal. Below it, each floor with what was reached.
+ * The limit is the whole of GCRA on one word: a clock, a CAS, no key. The mutexes guard one bucket, found by nobody. Redis
+ * runs the same arithmetic as a script; its clients wait for each answer.
  */
+#include "support/bench.h"
+#include "support/redis.h"
+
 #include <coshm/coshm.h>
 
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#define KEYS	   1000000
-#define SLOTS	   1300000 /* what the limiter's table has for so many keys */
-#define ROUNDS_MAX 99
-#define PROCS_MAX  2
-#define BATCH	   256
+enum {
+	KEYS = 1000000,
+	SLOTS = 1300000, /* what the limiter's table has for so many keys */
+	STEP = 64,
+};
 
 struct slot {
 	_Atomic uint64_t key, tat;
@@ -37,247 +33,325 @@ struct shared {
 	_Atomic uint64_t word __attribute__((aligned(128)));
 	pthread_mutex_t mutex __attribute__((aligned(128)));
 	uint64_t guarded;
-	_Atomic uint32_t ready __attribute__((aligned(128)));
-	_Atomic uint32_t go;
-	double ns_per_op[PROCS_MAX];
+	pthread_mutex_t robust __attribute__((aligned(128)));
+	uint64_t guarded_by_robust;
 	struct slot slots[SLOTS] __attribute__((aligned(128)));
 };
 
 static struct shared *shared;
+static struct coshm_segment *segment;
 static struct coshm_limiter *generous, *strict;
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
+/* --- what a decision is made of --- */
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+static void step_clock(struct bench_worker *worker)
+{
+	for (int i = 0; i < STEP; i++)
+		worker->random += bench_now_ns();
+	worker->operations += STEP;
 }
 
-static uint64_t random_next(uint64_t *state)
+static void step_cas(struct bench_worker *worker)
 {
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state * UINT64_C(2685821657736338717);
-}
-
-static uint64_t random_below(uint64_t *state, uint64_t bound)
-{
-	return ((random_next(state) >> 32) * bound) >> 32;
-}
-
-/* --- what is measured: BATCH operations each ---------------------------------------------------------------- */
-
-static void run_clock(uint64_t *random)
-{
-	for (int i = 0; i < BATCH; i++)
-		*random += clock_ns();
-}
-
-static void run_cas(uint64_t *random)
-{
-	(void)random;
-	for (int i = 0; i < BATCH; i++) {
+	for (int i = 0; i < STEP; i++) {
 		uint64_t old = atomic_load_explicit(&shared->word, memory_order_relaxed);
 
 		while (!atomic_compare_exchange_strong(&shared->word, &old, old + 2))
 			;
 	}
+	worker->operations += STEP;
 }
 
 /* The whole of GCRA on one word: never refuses, as the generous limiter. */
 static inline void gcra_take(_Atomic uint64_t *word)
 {
-	uint64_t now = clock_ns() << 8;
-	uint64_t tat = atomic_load_explicit(word, memory_order_acquire);
-	uint64_t next;
+	uint64_t now = bench_now_ns() << 8;
+	uint64_t tat = atomic_load_explicit(word, memory_order_acquire), next;
 
 	do {
 		next = ((int64_t)(tat - now) > 0 ? tat : now) + 256;
 	} while (!atomic_compare_exchange_strong(word, &tat, next));
 }
 
-static void run_gcra(uint64_t *random)
+static void step_gcra(struct bench_worker *worker)
 {
-	(void)random;
-	for (int i = 0; i < BATCH; i++)
+	for (int i = 0; i < STEP; i++)
 		gcra_take(&shared->word);
+	worker->operations += STEP;
 }
 
-static void run_mutex(uint64_t *random)
+/* A look and a clock: whoever refuses needs no more. */
+static void step_look(struct bench_worker *worker)
 {
-	(void)random;
-	for (int i = 0; i < BATCH; i++) {
-		uint64_t now = clock_ns() << 8;
-
-		pthread_mutex_lock(&shared->mutex);
-		shared->guarded =
-			((int64_t)(shared->guarded - now) > 0 ? shared->guarded : now) + 256;
-		pthread_mutex_unlock(&shared->mutex);
-	}
+	for (int i = 0; i < STEP; i++)
+		worker->random +=
+			atomic_load_explicit(&shared->word, memory_order_acquire) > bench_now_ns();
+	worker->operations += STEP;
 }
 
-/* No clock, no hash: just the two words of a slot, found by chance. */
-static void run_slot(uint64_t *random)
+static void step_slot(struct bench_worker *worker)
 {
-	for (int i = 0; i < BATCH; i++) {
-		struct slot *slot = &shared->slots[random_below(random, SLOTS)];
+	for (int i = 0; i < STEP; i++) {
+		struct slot *slot = &shared->slots[bench_random_below(&worker->random, SLOTS)];
 		uint64_t tat = atomic_load_explicit(&slot->tat, memory_order_acquire);
 
 		if (atomic_load_explicit(&slot->key, memory_order_relaxed) == 0)
 			while (!atomic_compare_exchange_strong(&slot->tat, &tat, tat + 2))
 				;
 	}
+	worker->operations += STEP;
 }
 
-static void run_slot_gcra(uint64_t *random)
+static void step_slot_gcra(struct bench_worker *worker)
 {
-	for (int i = 0; i < BATCH; i++) {
-		struct slot *slot = &shared->slots[random_below(random, SLOTS)];
+	for (int i = 0; i < STEP; i++) {
+		struct slot *slot = &shared->slots[bench_random_below(&worker->random, SLOTS)];
 
 		if (atomic_load_explicit(&slot->key, memory_order_relaxed) == 0)
 			gcra_take(&slot->tat);
 	}
+	worker->operations += STEP;
 }
 
-static void take(struct coshm_limiter *limiter, const void *key, size_t size_bytes, int expected)
+/* --- mutexes --- */
+
+static void step_under(pthread_mutex_t *mutex, uint64_t *guarded)
 {
-	if (coshm_limiter_try(limiter, key, size_bytes, 1, NULL) != expected) {
-		fprintf(stderr, "bench: a decision came out wrong\n");
-		_exit(1);
+	for (int i = 0; i < STEP; i++) {
+		uint64_t now = bench_now_ns() << 8;
+
+		pthread_mutex_lock(mutex);
+		*guarded = ((int64_t)(*guarded - now) > 0 ? *guarded : now) + 256;
+		pthread_mutex_unlock(mutex);
 	}
 }
+
+static void step_mutex(struct bench_worker *worker)
+{
+	step_under(&shared->mutex, &shared->guarded);
+	worker->operations += STEP;
+}
+
+static void step_robust(struct bench_worker *worker)
+{
+	step_under(&shared->robust, &shared->guarded_by_robust);
+	worker->operations += STEP;
+}
+
+/* --- coshm --- */
 
 static const char client[] = "198.51.100.17";
 
-static void run_hot(uint64_t *random)
+static void end_ours(struct bench_worker *worker)
 {
-	(void)random;
-	for (int i = 0; i < BATCH; i++)
-		take(generous, client, sizeof(client) - 1, 1);
+	(void)worker;
+	bench_need(coshm_segment_detach(segment), "detach");
 }
 
-static void run_refuse(uint64_t *random)
+static void step_hot(struct bench_worker *worker)
 {
-	(void)random;
-	for (int i = 0; i < BATCH; i++)
-		take(strict, client, sizeof(client) - 1, 0);
+	for (int i = 0; i < STEP; i++)
+		worker->wrong +=
+			coshm_limiter_try(generous, client, sizeof(client) - 1, 1, NULL) != 1;
+	worker->operations += STEP;
 }
 
-static void run_many(uint64_t *random)
+static void step_refused(struct bench_worker *worker)
 {
-	for (int i = 0; i < BATCH; i++) {
-		uint64_t key[2] = {random_below(random, KEYS), 0};
+	for (int i = 0; i < STEP; i++)
+		worker->wrong +=
+			coshm_limiter_try(strict, client, sizeof(client) - 1, 1, NULL) != 0;
+	worker->operations += STEP;
+}
 
-		take(generous, key, 12, 1);
+static void step_many(struct bench_worker *worker)
+{
+	for (int i = 0; i < STEP; i++) {
+		uint64_t key[2] = {bench_random_below(&worker->random, KEYS), 0};
+
+		worker->wrong += coshm_limiter_try(generous, key, 12, 1, NULL) != 1;
 	}
+	worker->operations += STEP;
 }
 
-struct bench {
-	const char *name;
-	void (*run)(uint64_t *random);
-	int procs;
-	int limit;		       /* index of what to compare with, -1: none */
-	double floor_m_per_s, goal_ns; /* 0: none */
-	double ns[ROUNDS_MAX];
-	double ratio[ROUNDS_MAX];
+/* --- Redis --- */
+
+static const char script[] =
+	"local t = redis.call('TIME') local now = t[1] * 1000000 + t[2] "
+	"local tat = tonumber(redis.call('GET', KEYS[1]) or '0') if tat < now then tat = now end "
+	"local later = tat + ARGV[1] if later - now > tonumber(ARGV[2]) then return 0 end "
+	"redis.call('SET', KEYS[1], string.format('%d', later), 'PX', 3600000) return 1";
+
+static const char *redis_path;
+static char script_hash[48];
+static struct bench_wire *wire;
+
+static long long ask_redis(const char *key, const char *us_per_token, const char *burst_us)
+{
+	struct bench_redis_reply reply;
+
+	bench_redis_command(wire, 6, "EVALSHA", script_hash, "1", key, us_per_token, burst_us);
+	reply = bench_redis_read(wire);
+	return reply.type == ':' ? reply.number : -1;
+}
+
+static void begin_redis(struct bench_worker *worker)
+{
+	(void)worker;
+	wire = bench_wire_open(redis_path);
+	if (!wire)
+		bench_fail("Redis");
+}
+
+static void end_redis(struct bench_worker *worker)
+{
+	(void)worker;
+	bench_wire_close(wire);
+}
+
+static int prepare_redis(const struct bench_case *c)
+{
+	(void)c;
+	if (script_hash[0])
+		return 0;
+	redis_path = bench_redis_start(NULL);
+	if (!redis_path)
+		return -1;
+	begin_redis(NULL);
+	bench_redis_command(wire, 3, "SCRIPT", "LOAD", script);
+	snprintf(script_hash, sizeof(script_hash), "%.40s", bench_redis_read(wire).bytes);
+	if (ask_redis("strict", "3600000000", "3600000000") != 1)
+		bench_fail("Redis: the script");
+	end_redis(NULL);
+	return 0;
+}
+
+static void step_redis_hot(struct bench_worker *worker)
+{
+	worker->wrong += ask_redis(client, "0", "1000000") != 1;
+	worker->operations++;
+}
+
+static void step_redis_refused(struct bench_worker *worker)
+{
+	worker->wrong += ask_redis("strict", "3600000000", "3600000000") != 0;
+	worker->operations++;
+}
+
+static void step_redis_many(struct bench_worker *worker)
+{
+	char key[32];
+
+	snprintf(key, sizeof(key), "client:%06llu",
+		 (unsigned long long)bench_random_below(&worker->random, KEYS));
+	worker->wrong += ask_redis(key, "1", "1000000") != 1;
+	worker->operations++;
+}
+
+/* --- cases --- */
+
+#define ONE_BUCKET "one bucket, which nobody has to find"
+#define NO_KEYS	   ONE_BUCKET "; no counters"
+
+enum question { HOT, REFUSED, MANY };
+
+static const char *const question_names[] = {
+	[HOT] = "one hot key",
+	[REFUSED] = "one hot key, refused",
+	[MANY] = "1M keys, uniform",
 };
 
-static struct bench benches[] = {
-	{.name = "clock_gettime", .run = run_clock, .procs = 1, .limit = -1},
-	{.name = "CAS loop, one word", .run = run_cas, .procs = 1, .limit = -1},
-	{.name = "CAS loop, one word", .run = run_cas, .procs = 2, .limit = -1},
-	{.name = "clock + GCRA + CAS, one word", .run = run_gcra, .procs = 1, .limit = -1},
-	{.name = "clock + GCRA + CAS, one word", .run = run_gcra, .procs = 2, .limit = -1},
-	{.name = "pshared mutex + clock + GCRA", .run = run_mutex, .procs = 1, .limit = 3},
-	{.name = "pshared mutex + clock + GCRA", .run = run_mutex, .procs = 2, .limit = 4},
-	{.name = "random 16-byte slot, load + CAS", .run = run_slot, .procs = 1, .limit = -1},
-	{.name = "random slot, clock + GCRA + CAS", .run = run_slot_gcra, .procs = 1, .limit = -1},
-	{.name = "limiter, hot key",
-	 .run = run_hot,
-	 .procs = 1,
-	 .limit = 3,
-	 .floor_m_per_s = 10,
+static const struct bench_case subjects[] = {
+	{.number = {HOT},
+	 .subject = "clock_gettime",
+	 .step = step_clock,
+	 .lacks = "all but the time"},
+	{.number = {HOT},
+	 .subject = "CAS on one word",
+	 .step = step_cas,
+	 .lacks = "no time, no key"},
+	{.number = {HOT},
+	 .subject = "clock + GCRA + CAS (the limit)",
+	 .step = step_gcra,
+	 .is_limit = 1,
+	 .lacks = NO_KEYS},
+	{.number = {HOT},
+	 .subject = "coshm",
+	 .step = step_hot,
+	 .end = end_ours,
+	 .is_ours = 1,
+	 .floor_mops = 10,
 	 .goal_ns = 40},
-	{.name = "limiter, hot key", .run = run_hot, .procs = 2, .limit = 4, .floor_m_per_s = 10},
-	{.name = "limiter, hot key, refused", .run = run_refuse, .procs = 1, .limit = 0},
-	{.name = "limiter, hot key, refused", .run = run_refuse, .procs = 2, .limit = 0},
-	{.name = "limiter, 1M keys, uniform", .run = run_many, .procs = 1, .limit = 7},
-	{.name = "limiter, 1M keys, uniform", .run = run_many, .procs = 2, .limit = 7},
+	{.number = {HOT},
+	 .subject = "pshared mutex + clock + GCRA",
+	 .step = step_mutex,
+	 .lacks = "hangs for ever when its holder is killed; " ONE_BUCKET},
+	{.number = {HOT},
+	 .subject = "robust mutex + clock + GCRA",
+	 .step = step_robust,
+	 .lacks = "hangs across PID namespaces; " ONE_BUCKET},
+	{.number = {HOT},
+	 .subject = "Redis script, unix socket",
+	 .prepare = prepare_redis,
+	 .begin = begin_redis,
+	 .step = step_redis_hot,
+	 .end = end_redis,
+	 .uses_server = 1,
+	 .lacks = "a daemon: gone with it"},
+
+	{.number = {REFUSED},
+	 .subject = "clock + look at one word (the limit)",
+	 .step = step_look,
+	 .is_limit = 1,
+	 .lacks = NO_KEYS},
+	{.number = {REFUSED},
+	 .subject = "coshm",
+	 .step = step_refused,
+	 .end = end_ours,
+	 .is_ours = 1},
+	{.number = {REFUSED},
+	 .subject = "Redis script, unix socket",
+	 .prepare = prepare_redis,
+	 .begin = begin_redis,
+	 .step = step_redis_refused,
+	 .end = end_redis,
+	 .uses_server = 1,
+	 .lacks = "a daemon: gone with it"},
+
+	{.number = {MANY},
+	 .subject = "random 16-byte slot, CAS (the limit)",
+	 .step = step_slot,
+	 .is_limit = 1,
+	 .lacks = "no time, no key, no counters"},
+	{.number = {MANY},
+	 .subject = "random slot, clock + GCRA + CAS",
+	 .step = step_slot_gcra,
+	 .lacks = "no key, no counters"},
+	{.number = {MANY}, .subject = "coshm", .step = step_many, .end = end_ours, .is_ours = 1},
+	{.number = {MANY},
+	 .subject = "Redis script, unix socket",
+	 .prepare = prepare_redis,
+	 .begin = begin_redis,
+	 .step = step_redis_many,
+	 .end = end_redis,
+	 .uses_server = 1,
+	 .lacks = "a daemon: gone with it; keys appear as they are asked for"},
 };
 
-#define BENCHES (sizeof(benches) / sizeof(benches[0]))
+enum { SUBJECTS = sizeof(subjects) / sizeof(subjects[0]) };
 
-/* --- running ------------------------------------------------------------------------------------------------ */
-
-static void work(const struct bench *bench, int number, uint64_t for_ns)
+static void init_mutex(pthread_mutex_t *mutex, int robust)
 {
-	uint64_t random = UINT64_C(88172645463325252) + (uint64_t)number * 7919, count = 0, start,
-		 now;
+	pthread_mutexattr_t attributes;
 
-	bench->run(&random);
-	atomic_fetch_add(&shared->ready, 1);
-	while (!atomic_load(&shared->go))
-		;
-	start = clock_ns();
-	do {
-		for (int i = 0; i < 16; i++)
-			bench->run(&random);
-		count += 16 * BATCH;
-		now = clock_ns();
-	} while (now - start < for_ns);
-	shared->ns_per_op[number] = (double)(now - start) / (double)count;
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	if (robust)
+		pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(mutex, &attributes);
 }
 
-static double measure(const struct bench *bench, uint64_t for_ns)
-{
-	double sum = 0;
-
-	atomic_store(&shared->ready, 0);
-	atomic_store(&shared->go, 0);
-	for (int i = 0; i < bench->procs; i++) {
-		pid_t pid = fork();
-
-		if (pid == 0) {
-			work(bench, i, for_ns);
-			_exit(0);
-		}
-		if (pid < 0) {
-			perror("bench: fork");
-			exit(1);
-		}
-	}
-	while (atomic_load(&shared->ready) < (uint32_t)bench->procs)
-		usleep(100);
-	atomic_store(&shared->go, 1);
-	for (int i = 0; i < bench->procs; i++) {
-		int status;
-
-		if (wait(&status) < 0 || status != 0)
-			exit(1);
-	}
-	for (int i = 0; i < bench->procs; i++)
-		sum += shared->ns_per_op[i];
-	return sum / bench->procs;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void check(int result, const char *what)
-{
-	if (result < 0) {
-		fprintf(stderr, "bench: %s: %s\n", what, coshm_strerror(result));
-		exit(1);
-	}
-}
-
-static void prepare(struct coshm_segment **ret_segment, char *name)
+static void make_shared(void)
 {
 	const struct coshm_segment_config size = {.size_bytes = 64 << 20};
 	/* So fast that no key is ever refused, and so deep that every key stays in the table. */
@@ -285,130 +359,72 @@ static void prepare(struct coshm_segment **ret_segment, char *name)
 		.rate = 1000000000, .burst = 2000000000000, .keys_max = KEYS};
 	const struct coshm_limiter_config slow = {
 		.rate = 1, .per_ns = UINT64_C(3600000000000), .keys_max = 100};
-	pthread_mutexattr_t attributes;
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	if (shared == MAP_FAILED) {
-		perror("bench: mmap");
-		exit(1);
-	}
+	shared = bench_shared(sizeof(*shared));
 	memset(shared, 0, sizeof(*shared));
-	pthread_mutexattr_init(&attributes);
-	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	pthread_mutex_init(&shared->mutex, &attributes);
-	snprintf(name, 64, "bench-limiter-%d", (int)getpid());
-	check(coshm_segment_create(name, &size, 0, ret_segment), "segment");
-	check(coshm_limiter_create(*ret_segment, "generous", &fast, 0, &generous), "limiter");
-	check(coshm_limiter_create(*ret_segment, "strict", &slow, 0, &strict), "limiter");
-	take(strict, client, sizeof(client) - 1, 1);
+	init_mutex(&shared->mutex, 0);
+	init_mutex(&shared->robust, 1);
+	bench_need(coshm_segment_create(bench_segment_name(), &size, 0, &segment), "segment");
+	bench_need(coshm_limiter_create(segment, "generous", &fast, 0, &generous), "limiter");
+	bench_need(coshm_limiter_create(segment, "strict", &slow, 0, &strict), "limiter");
+	bench_need(coshm_limiter_try(strict, client, sizeof(client) - 1, 1, NULL), "try");
 	for (uint64_t i = 0; i < KEYS; i++) {
 		uint64_t key[2] = {i, 0};
 
-		if (coshm_limiter_try(generous, key, 12, 1000000000000, NULL) != 1)
-			exit(1);
+		bench_need(coshm_limiter_try(generous, key, 12, 1000000000000, NULL), "try");
 	}
 }
 
-static double m_per_s(const struct bench *bench, int rounds)
+static void add_question(enum question question, int procs)
 {
-	return bench->procs * 1e3 / bench->ns[rounds / 2];
-}
+	char text[96];
+	const char *name;
 
-static void show_floors(int rounds)
-{
-	for (size_t i = 0; i < BENCHES; i++) {
-		const struct bench *bench = &benches[i];
-		double reached = m_per_s(bench, rounds);
+	snprintf(text, sizeof(text), "%s, %d proc%s", question_names[question], procs,
+		 procs == 1 ? "" : "s");
+	name = strdup(text);
+	for (int s = 0; s < SUBJECTS; s++) {
+		struct bench_case c = subjects[s];
 
-		if (bench->floor_m_per_s > 0)
-			printf("floor  %s, %d process%s: %.1f M/s of %.0f: %s\n", bench->name,
-			       bench->procs, bench->procs == 1 ? "" : "es", reached,
-			       bench->floor_m_per_s,
-			       reached >= bench->floor_m_per_s ? "reached" : "MISSED");
+		if (c.number[0] != (int64_t)question || (c.uses_server && procs > 4))
+			continue;
+		c.question = name;
+		c.procs = procs;
+		c.warm_up = question == MANY ? 500000 : 10000;
+		if (procs > 2)
+			c.floor_mops = 0;
+		if (procs > 1)
+			c.goal_ns = 0;
+		bench_add(&c);
 	}
 }
 
-static void show_table(int rounds)
+static void add_cases(void)
 {
-	printf("%-34s %5s %9s %17s %9s %8s %8s\n", "", "procs", "ns", "range", "M/s", "x limit",
-	       "goal ns");
-	for (size_t i = 0; i < BENCHES; i++) {
-		struct bench *bench = &benches[i];
-		double median = bench->ns[rounds / 2];
+	const int procs[] = {1, 2, 4, 8, 16};
 
-		printf("%-34s %5d %9.1f %8.1f-%8.1f %9.2f", bench->name, bench->procs, median,
-		       bench->ns[0], bench->ns[rounds - 1], m_per_s(bench, rounds));
-		if (bench->limit >= 0)
-			printf(" %8.2f", bench->ratio[rounds / 2]);
-		if (bench->goal_ns > 0)
-			printf(" %8.0f", bench->goal_ns);
-		printf("\n");
-	}
-	show_floors(rounds);
+	make_shared();
+	for (int q = HOT; q <= MANY; q++)
+		for (size_t p = 0; p < sizeof(procs) / sizeof(procs[0]); p++)
+			add_question((enum question)q, procs[p]);
 }
 
-static void show_json(int rounds)
+static void close_all(void)
 {
-	printf("{\"rounds\": %d, \"cases\": [", rounds);
-	for (size_t i = 0; i < BENCHES; i++) {
-		struct bench *bench = &benches[i];
-
-		printf("%s\n  {\"name\": \"%s\", \"procs\": %d, \"ns_median\": %.2f, \"ns_min\": "
-		       "%.2f, "
-		       "\"ns_max\": %.2f",
-		       i ? "," : "", bench->name, bench->procs, bench->ns[rounds / 2], bench->ns[0],
-		       bench->ns[rounds - 1]);
-		if (bench->limit >= 0)
-			printf(", \"limit\": \"%s\", \"limit_ratio_median\": %.3f",
-			       benches[bench->limit].name, bench->ratio[rounds / 2]);
-		if (bench->floor_m_per_s > 0)
-			printf(", \"floor_m_per_s\": %.1f", bench->floor_m_per_s);
-		if (bench->goal_ns > 0)
-			printf(", \"goal_ns\": %.1f", bench->goal_ns);
-		printf("}");
-	}
-	printf("\n]}\n");
+	bench_redis_stop();
+	bench_need(coshm_segment_detach(segment), "detach");
+	bench_need(coshm_segment_unlink(bench_segment_name()), "unlink");
 }
 
 int main(int argc, char **argv)
 {
-	int rounds = 9, json = 0;
-	uint64_t for_ns = 50000000;
-	struct coshm_segment *segment;
-	char name[64];
+	const struct bench_program program = {
+		.name = "limiter",
+		.rounds = 9,
+		.seconds = 0.1,
+		.add_cases = add_cases,
+		.close = close_all,
+	};
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json"))
-			json = 1;
-		else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
-			rounds = atoi(argv[++i]);
-		else if (!strcmp(argv[i], "--ms") && i + 1 < argc)
-			for_ns = (uint64_t)atoi(argv[++i]) * 1000000;
-		else
-			rounds = 0;
-	}
-	if (rounds < 1 || rounds > ROUNDS_MAX || for_ns == 0) {
-		fprintf(stderr, "usage: limiter [--json] [--rounds N] [--ms N]\n");
-		return 2;
-	}
-	prepare(&segment, name);
-	for (int round = 0; round < rounds; round++)
-		for (size_t i = 0; i < BENCHES; i++) {
-			benches[i].ns[round] = measure(&benches[i], for_ns);
-			if (benches[i].limit >= 0)
-				benches[i].ratio[round] =
-					benches[i].ns[round] / benches[benches[i].limit].ns[round];
-		}
-	for (size_t i = 0; i < BENCHES; i++) {
-		qsort(benches[i].ns, (size_t)rounds, sizeof(double), by_value);
-		qsort(benches[i].ratio, (size_t)rounds, sizeof(double), by_value);
-	}
-	if (json)
-		show_json(rounds);
-	else
-		show_table(rounds);
-	check(coshm_segment_detach(segment), "detach");
-	check(coshm_segment_unlink(name), "unlink");
-	return 0;
+	return bench_main(argc, argv, &program);
 }

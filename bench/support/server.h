@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* bench/support/server.h - a server that lives as long as the bench, on a socket in a folder of its own */
+#ifndef BENCH_SUPPORT_SERVER_H
+#define BENCH_SUPPORT_SERVER_H
+
+#include <sys/types.h>
+
+struct bench_server {
+	pid_t pid; /* 0: does not run */
+	char folder[64];
+	char socket[96];
+};
+
+/* Words of a command line that stand for what is not known before. */
+#define BENCH_SERVER_SOCKET "@socket"
+#define BENCH_SERVER_FOLDER "@folder"
+
+/* 0 it listens; -1 it cannot be had, and bench_absent says why. The program is looked for in PATH. */
+int bench_server_start(struct bench_server *server, const char *const arguments[]);
+void bench_server_stop(struct bench_server *server);
+
+#endif
