@@ -22,7 +22,7 @@ try() {
 	tests/demo/liar "$run_dir" "$lie" &
 	liar_pid=$!
 	tries=0
-	while [ ! -e "$run_dir/server" ] && [ $tries -lt 1200 ]; do
+	while [ ! -e "$run_dir/server" ] && kill -0 $liar_pid 2>/dev/null && [ $tries -lt 1200 ]; do
 		tries=$((tries + 1))
 		sleep 0.1
 	done
