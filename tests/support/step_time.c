@@ -53,17 +53,10 @@ static long kernel(long number, const long a[6])
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
-	static int (*of_libc)(clockid_t clock, struct timespec * now);
+	int result = (int)kernel(SYS_clock_gettime, (long[6]){clock, (long)now});
 	uint64_t ns;
-	int result;
 
-	if (!step_leap_ns) {
-		if (!of_libc)
-			*(void **)&of_libc = dlsym(RTLD_NEXT, "clock_gettime");
-		return of_libc(clock, now);
-	}
-	result = (int)kernel(SYS_clock_gettime, (long[6]){clock, (long)now});
-	if (result)
+	if (result || !step_leap_ns)
 		return result;
 	ns = (uint64_t)now->tv_nsec + atomic_load(step_leap_ns);
 	now->tv_sec += (time_t)(ns / NS_PER_S);
