@@ -188,7 +188,8 @@ uint64_t coshm_segment_now_ns(struct coshm_segment *segment);
  * coshm_object_remove - remove an object by name
  *
  * Unlink semantics: handles that are open keep working, sleepers are woken, the name is free at once and the memory
- * is reused when the last member has closed it.
+ * is reused when the last member has closed it, and nobody is in the middle of cleaning up after a dead one: a member that
+ * is stopped in that keeps it, as one does who has it open.
  * Safety    MT MP FORK KILL
  * Returns   0; -ENOENT; -EAGAIN (directory busy for 100 ms); -ENOMEM (of this process); -EROFS; -EBADF; -EUCLEAN,
  *           -ENOTRECOVERABLE (damage)

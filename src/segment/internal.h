@@ -103,7 +103,7 @@ void coshm__views_free(struct coshm__segment *segment);
 struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segment *segment);
 /* In a fork child: what its parent has reaped so far counts for nothing, it may have been in the middle. */
 void coshm__reap_progress_forget(struct coshm__segment *segment);
-/* Is a living member in the middle of it, now or since the bits of the dead were looked at? Then memory is not free yet. */
+/* Is a living member in the middle of cleaning up? Asked behind the open bits: then what these let go is not free yet. */
 int coshm__somebody_reaps(const struct coshm__segment *segment);
 /* Finish what dead members left; 1 all done, 0 more to do. UINT64_MAX also waits for a thread that is at it. */
 int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_reaped);

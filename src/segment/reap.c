@@ -106,7 +106,7 @@ static int reap_object(struct coshm__op *op, struct coshm__reap_progress *progre
 
 /*
  * From here on the memory of what the dead had open stays until the reaper has stepped back, even if others finish before.
- * 0: they have finished already, and the memory may be somebody else's.
+ * 0: they have finished already, and the memory may be somebody else's: what looks like a name of the dead there is payload.
  */
 static int step_forward(struct coshm__op *op, const struct coshm__member_shm *dead, uint64_t word,
 			uint32_t dead_id)
