@@ -129,6 +129,39 @@ static int operate(unsigned int *random, uint32_t policy)
 	return result < 0 && result != -EAGAIN && result != -ENOSPC ? 3 : 0;
 }
 
+/* Rows that only who finds all lanes held comes by. */
+static int needs_no_lane(const struct plan *plan)
+{
+	return plan->point == COSHM__CRASH_cache_alone_placed ||
+	       plan->point == COSHM__CRASH_cache_alone_sealed;
+}
+
+/* The lane with that number, and then stands still. */
+static int keep_a_lane(void *arg)
+{
+	struct coshm__cache *local;
+	struct coshm__op op;
+
+	if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
+		return 1;
+	local = op.handle->local;
+	if (coshm__rlock_acquire(&op, &local->lanes[(uintptr_t)arg].lock, 0))
+		return 2;
+	raise(SIGSTOP);
+	return 3;
+}
+
+/* Both lanes of the cache, the spare one included. 0, or what is wrong. */
+static int keep_all_lanes(struct proc *holders[2])
+{
+	for (uintptr_t i = 0; i < 2; i++) {
+		holders[i] = proc_spawn(keep_a_lane, (void *)i);
+		if (proc_wait_stopped(holders[i], PROC_DEADLINE_NS) != 1)
+			return 1;
+	}
+	return 0;
+}
+
 static int act(void *arg)
 {
 	const struct plan *plan = arg;
@@ -136,7 +169,7 @@ static int act(void *arg)
 	struct coshm__op op;
 	int wrong = 0;
 
-	for (int i = 0; i < 2000 && !wrong; i++)
+	for (int i = 0; i < (needs_no_lane(plan) ? 0 : 2000) && !wrong; i++)
 		wrong = operate(&random, plan->policy);
 	if (plan->point == COSHM__CRASH_cache_epoch_swept) {
 		if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
@@ -146,7 +179,8 @@ static int act(void *arg)
 		coshm__op_end(&op);
 	}
 	coshm__crash_arm(plan->point, plan->signal, plan->countdown);
-	for (int i = 0; i < STEPS && !wrong; i++)
+	/* Each that finds all lanes held takes 10 ms. */
+	for (int i = 0; i < (needs_no_lane(plan) ? 120 : STEPS) && !wrong; i++)
 		wrong = operate(&random, plan->policy);
 	return wrong;
 }
@@ -197,12 +231,20 @@ static int go_on(const struct plan *plan)
 static const char *run(const struct plan *plan, int *ret_reached)
 {
 	int (*actor)(void *) = plan->point == COSHM__CRASH_cache_lru_restored ? act_restore : act;
+	struct proc *child, *holders[2] = {NULL, NULL};
 	const char *wrong = NULL;
-	struct proc *child;
+	unsigned int random = 5;
 	int result;
 
 	if (make(plan->policy))
 		return "cannot make the cache";
+	if (needs_no_lane(plan)) {
+		for (int i = 0; i < 2000; i++)
+			if (operate(&random, plan->policy))
+				return "the cache is wrong before";
+		if (keep_all_lanes(holders))
+			return "cannot take all lanes";
+	}
 	child = proc_spawn(actor, (void *)plan);
 	*ret_reached = 1;
 	if (plan->signal == SIGSTOP) {
@@ -228,6 +270,9 @@ static const char *run(const struct plan *plan, int *ret_reached)
 		if (!wrong && go_on(plan))
 			wrong = "others are wrong after the death";
 	}
+	for (int i = 0; i < 2; i++)
+		if (holders[i])
+			proc_kill(holders[i]);
 	if (coshm_segment_reap(segment, NULL) && !wrong)
 		wrong = "reap failed";
 	if (!wrong && verify(COSHM_VERIFY_PENDING))

@@ -6,7 +6,10 @@
  */
 #include "invariants/crowd.h"
 
+#include "modules/cache/cache.h"
+
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -504,9 +507,11 @@ static int replace_and_delete(void *arg)
 	const struct member *member = arg;
 	struct books *books = member->books;
 	struct coshm_cache *cache;
+	/* Where those stopped keep all lanes, each replace takes 10 ms and a page. */
+	const uint64_t end_ns = test_now_ns() + 300 * MS;
 
 	PROMISE_EQUAL(coshm_cache_open(books->segment, "pages", &cache), 0);
-	for (uint32_t i = 0; i < 2000; i++) {
+	for (uint32_t i = 0; i < 2000 && (i < 10 || test_now_ns() < end_ns); i++) {
 		const uint32_t key = i % STILL_KEYS;
 		const struct head head = {.seed = 0, .key = key, .size_bytes = sizeof(head)};
 		const uint32_t gone = 1000 + i;
@@ -555,6 +560,82 @@ static void writers_stopped_anywhere_block_no_get_replace_or_delete(void **state
 	assert_int_equal(coshm_segment_detach(books->segment), 0);
 }
 
+/* The lane with that number, and then stands still. */
+static int keep_a_lane(void *arg)
+{
+	const struct member *member = arg;
+	struct books *books = member->books;
+	struct coshm_cache *cache;
+	struct coshm__cache *local;
+	struct coshm__op op;
+
+	PROMISE_EQUAL(coshm_cache_open(books->segment, "pages", &cache), 0);
+	PROMISE_EQUAL(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	local = op.handle->local;
+	PROMISE(member->index < local->lane_total);
+	PROMISE_EQUAL(coshm__rlock_acquire(&op, &local->lanes[member->index].lock, 0), 0);
+	raise(SIGSTOP);
+	coshm__rlock_release(&op, &local->lanes[member->index].lock);
+	coshm__op_end(&op);
+	return 0;
+}
+
+/* More often than the cache has pages, in every way of storing. */
+static void store_all_around(struct coshm_cache *cache, uint32_t value_bytes)
+{
+	static char value[VALUE_MAX], read[VALUE_MAX];
+
+	for (uint32_t i = 0; i < 60; i++) {
+		const uint32_t key = i % 20, mine = 1000 + i;
+		struct coshm_cache_item first, second;
+		size_t size_bytes = sizeof(read);
+
+		pattern_fill(i, value, value_bytes);
+		assert_int_equal(coshm_cache_set(cache, &key, sizeof(key), value, value_bytes, 0),
+				 0);
+		size_bytes = sizeof(read);
+		assert_int_equal(
+			coshm_cache_get(cache, &key, sizeof(key), read, &size_bytes, &first), 1);
+		assert_int_equal(
+			coshm_cache_replace(cache, &key, sizeof(key), value, value_bytes, 0), 1);
+		size_bytes = sizeof(read);
+		assert_int_equal(
+			coshm_cache_get(cache, &key, sizeof(key), read, &size_bytes, &second), 1);
+		assert_int_equal(size_bytes, value_bytes);
+		assert_true(pattern_matches(i, read, value_bytes));
+		assert_true(first.version != second.version);
+		assert_int_equal(coshm_cache_add(cache, &mine, sizeof(mine), value, value_bytes, 0),
+				 1);
+		assert_int_equal(coshm_cache_delete(cache, &mine, sizeof(mine)), 1);
+	}
+}
+
+static void holders_of_all_lanes_that_are_stopped_block_no_set(void **state)
+{
+	const struct coshm_cache_config config = {
+		.struct_size_bytes = sizeof(config), .size_bytes = 1 << 20, .lanes = 1};
+	struct books *books = proc_shared_alloc(sizeof(*books));
+	struct member holders[2] = {{.books = books, .index = 0}, {.books = books, .index = 1}};
+	struct proc *procs[2];
+	struct coshm_cache *cache;
+
+	(void)state;
+	books->segment = segment_for_test(books->name, "cache-lanes", 3 << 20);
+	assert_int_equal(coshm_cache_create(books->segment, "pages", &config, 0, &cache), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		procs[i] = proc_spawn(keep_a_lane, &holders[i]);
+		assert_int_equal(proc_wait_stopped(procs[i], PROC_DEADLINE_NS), 1);
+	}
+	store_all_around(cache, 500);
+	store_all_around(cache, VALUE_MAX / 4);
+	proc_resume(procs[0]);
+	assert_int_equal(proc_collect(procs[0], PROC_DEADLINE_NS), 0);
+	proc_kill(procs[1]);
+	store_all_around(cache, 500);
+	segment_is_sound(books->segment);
+	assert_int_equal(coshm_segment_detach(books->segment), 0);
+}
+
 static void gets_make_no_system_call_under_churn(void **state)
 {
 	const struct coshm_cache_config config = {.struct_size_bytes = sizeof(config),
@@ -591,6 +672,7 @@ int main(void)
 		cmocka_unit_test(values_are_whole_while_members_are_killed_and_stopped),
 		cmocka_unit_test(read_only_members_stopped_anywhere_see_whole_values),
 		cmocka_unit_test(writers_stopped_anywhere_block_no_get_replace_or_delete),
+		cmocka_unit_test(holders_of_all_lanes_that_are_stopped_block_no_set),
 		cmocka_unit_test(gets_make_no_system_call_under_churn),
 	};
 

@@ -469,12 +469,12 @@ struct coshm__cache_space {
 };
 
 /*
- * Appends room for an item and writes its first word. Tries one lane after the other; waits at most @timeout_ns when
- * all are busy.
+ * Appends room for an item and writes its first word. Tries one lane after the other; when all stay busy, opens a page
+ * for it alone, or without @may_wait gives up.
  * 0; -EAGAIN: lanes busy; -ENOBUFS: no free page, make room first; -ENOTRECOVERABLE
  */
 int coshm__cache_reserve(struct coshm__op *op, struct coshm__cache *cache,
-			 const struct coshm__cache_request *request, uint64_t timeout_ns,
+			 const struct coshm__cache_request *request, int may_wait,
 			 struct coshm__cache_space *ret_space);
 
 static inline void coshm__cache_reserve_done(struct coshm__op *op)

@@ -32,8 +32,9 @@
  * Page word = state:4 << 60 | owner:24 << 36 | generation:36. All changes by CAS.
  *
  *   FREE(g)      -> OPEN(lane, g)    under the lane's lock
- *   FREE(g)      -> BUILD(me, g)     for a large value that is being written
+ *   FREE(g)      -> BUILD(me, g)     for a large value that is being written, or an item that no lane can take
  *   OPEN(lane)   -> SEALED           under the lane's lock
+ *   BUILD(me)    -> SEALED           the one item that no lane could take has its place in it
  *   SEALED       -> EVICT(me)        anyone; EVICT(dead) -> SEALED by anyone
  *   EVICT(me)    -> LIMBO, or back to SEALED
  *   BUILD(me)    -> CHUNK(leader)    before the value is published; BUILD(dead) -> LIMBO by anyone
@@ -53,7 +54,7 @@ enum coshm__cache_page_state {
 #define COSHM__CACHE_GENERATION_MASK ((UINT64_C(1) << 36) - 1)
 #define COSHM__CACHE_PAGES_MAX	     (1u << 20)
 #define COSHM__CACHE_PAGE_BYTES_MAX  (1u << 20)
-#define COSHM__CACHE_LANES_MAX	     62 /* and the spare one: the version has 6 bits for it */
+#define COSHM__CACHE_LANES_MAX	     62 /* and the spare one, and none: the version has 6 bits for it */
 
 /* Where an item stands in the eviction order; also the index of a lane's open pages. */
 enum coshm__cache_class {

@@ -5,6 +5,9 @@
  * A lane has an open page per class. Under its lock a writer gets its place, writes the item's first word (which tells
  * the length, so that the page can be walked) and announces the page as its write hazard; all other bytes are written
  * outside the lock. Who seals the page takes the same lock, so whoever sees SEALED sees all hazards of its writers.
+ *
+ * Whoever finds the holders of all lanes stopped opens a page for his item alone, so no member can keep others from
+ * writing.
  */
 #include "modules/cache/cache.h"
 
@@ -17,6 +20,8 @@
 
 /* All lanes busy for this long: some holder is stopped or waits for a CPU, and the spare lane is used. */
 #define SPARE_AFTER_NS 50000
+/* The spare one, too: its holder is hardly just about to go on, so the item gets a page of its own, which costs room. */
+#define ALONE_AFTER_NS 10000000
 
 /* The lane's open page of a class, if its word agrees. */
 static int open_page(const struct coshm__cache *cache, uint32_t lane, uint32_t item_class,
@@ -39,15 +44,22 @@ static int open_page(const struct coshm__cache *cache, uint32_t lane, uint32_t i
 	return 1;
 }
 
-static void seal(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t page,
-		 uint32_t used, uint64_t word)
+/* What is known of a page that is about to be sealed. */
+static void note_seal(struct coshm__cache *cache, uint32_t page, uint32_t item_class, uint32_t used,
+		      uint64_t sequence)
 {
 	struct coshm__cache_page_shm *info = &cache->pages[page];
-	uint64_t sequence = coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1);
 
 	/* relaxed: carried by the CAS to SEALED */
 	coshm__a32_store_relaxed(&info->used_bytes, used);
 	coshm__a64_store_relaxed(&info->seal, sequence << 2 | item_class);
+}
+
+static void seal(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t page,
+		 uint32_t used, uint64_t word)
+{
+	note_seal(cache, page, item_class, used,
+		  coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1));
 	COSHM__CRASH_POINT(cache_page_sealing);
 	coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
 	COSHM__CRASH_POINT(cache_page_sealed);
@@ -55,24 +67,28 @@ static void seal(struct coshm__cache *cache, uint32_t lane, uint32_t item_class,
 	COSHM__CRASH_POINT(cache_lane_closed);
 }
 
+/* The life of a page that was just taken. */
+static void begin_page(struct coshm__cache_page_shm *info)
+{
+	/* A fence, [C7], pairs [C12]: the new generation, which the CAS to FREE stored, is there before the first byte
+	 * of the new life, which is a plain store; checked copies load in the other order. */
+	coshm__release_fence();
+	coshm__a32_store_relaxed(&info->dead_bytes, 0);
+	coshm__a32_store_relaxed(&info->used_bytes, 0);
+	coshm__a64_store_relaxed(&info->expire_first_ms, UINT64_MAX);
+	coshm__a64_store_relaxed(&info->expire_last_ms, 0);
+}
+
 static int open_new(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t keep,
 		    uint32_t *ret_page, uint64_t *ret_word)
 {
-	struct coshm__cache_page_shm *info;
 	int error = coshm__cache_page_take(cache, lane * (cache->page_count / cache->lane_total),
 					   keep, COSHM__CACHE_PAGE_OPEN, lane, ret_page, ret_word);
 
 	if (error)
 		return error;
 	COSHM__CRASH_POINT(cache_page_taken);
-	/* A fence, [C7], pairs [C12]: the new generation, which the CAS to FREE stored, is there before the first byte
-	 * of the new life, which is a plain store; checked copies load in the other order. */
-	coshm__release_fence();
-	info = &cache->pages[*ret_page];
-	coshm__a32_store_relaxed(&info->dead_bytes, 0);
-	coshm__a32_store_relaxed(&info->used_bytes, 0);
-	coshm__a64_store_relaxed(&info->expire_first_ms, UINT64_MAX);
-	coshm__a64_store_relaxed(&info->expire_last_ms, 0);
+	begin_page(&cache->pages[*ret_page]);
 	coshm__a64_store_relaxed(&cache->lanes[lane].open[item_class], OPEN_WORD(*ret_page, 0));
 	COSHM__CRASH_POINT(cache_page_opened);
 	return 0;
@@ -87,6 +103,29 @@ static void note_expiry(struct coshm__cache_page_shm *info, uint64_t expire_ms)
 		coshm__a64_store_relaxed(&info->expire_first_ms, at);
 	if (at > coshm__a64_load_relaxed(&info->expire_last_ms))
 		coshm__a64_store_relaxed(&info->expire_last_ms, at);
+}
+
+static uint64_t version_of(uint32_t lane, uint64_t sequence)
+{
+	return (uint64_t)lane << 48 | (sequence & ((UINT64_C(1) << 48) - 1));
+}
+
+/* The place of an item: describes it, announces its page and writes the first word. */
+static void place(struct coshm__op *op, struct coshm__cache *cache,
+		  const struct coshm__cache_request *request, uint64_t version, uint32_t page,
+		  uint32_t used, uint64_t page_word, struct coshm__cache_space *space)
+{
+	space->word0 = request->word0 | version >> 32 << 42;
+	space->item = coshm__cache_page(cache, page) + used;
+	space->version_low = (uint32_t)version;
+	space->page = page;
+	space->offset = used;
+	space->bytes = coshm__cache_item_bytes(cache, request->word0);
+	space->page_word = page_word;
+	note_expiry(&cache->pages[page], request->expire_ms);
+	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
+	COSHM__CRASH_POINT(cache_write_announced);
+	memcpy(space->item, &space->word0, 8);
 }
 
 static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lane,
@@ -111,23 +150,13 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 		/* relaxed: under the lane's lock */
 		version = coshm__a64_load_relaxed(&cache->lanes[lane].sequence) + 1;
 		coshm__a64_store_relaxed(&cache->lanes[lane].sequence, version);
-		version = (uint64_t)lane << 48 | (version & ((UINT64_C(1) << 48) - 1));
+		version = version_of(lane, version);
 	}
-	space->word0 = request->word0 | version >> 32 << 42;
-	space->item = coshm__cache_page(cache, page) + used;
-	space->version_low = (uint32_t)version;
-	space->page = page;
-	space->offset = used;
-	space->bytes = bytes;
-	space->page_word = page_word;
-	note_expiry(&cache->pages[page], request->expire_ms);
-	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
-	COSHM__CRASH_POINT(cache_write_announced);
+	place(op, cache, request, version, page, used, page_word, space);
 	/* The next item's place, if it is as long as this one: the CPU has none of its lines, and the unlock waits for every
 	 * store before it. Past the end of the page this does no harm. */
 	for (uint32_t ahead = 0; ahead < 192; ahead += 64)
 		__builtin_prefetch(space->item + bytes + 128 + ahead, 1);
-	memcpy(space->item, &space->word0, 8);
 	/* [C8] release, pairs [C13] in verify; who takes the lock over from a dead holder needs no more than this order:
 	 * the length stands before the end moves */
 	coshm__a64_store_release(&cache->lanes[lane].open[item_class],
@@ -136,8 +165,40 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 	return 0;
 }
 
+/*
+ * Without a lane: into a page that nobody else knows until it is sealed, with the one item in it. The write hazard is
+ * announced before, so whoever sees SEALED sees it, here too. For versions this is one more lane, whose sequence is that
+ * of the seals.
+ */
+static int append_alone(struct coshm__op *op, struct coshm__cache *cache,
+			const struct coshm__cache_request *request,
+			struct coshm__cache_space *space)
+{
+	uint64_t page_word, sequence, version = request->version;
+	uint32_t page;
+	int error = coshm__cache_page_take(cache, op->member_id * 7, request->keep,
+					   COSHM__CACHE_PAGE_BUILD, coshm__id24(op->member_id),
+					   &page, &page_word);
+
+	if (error)
+		return error;
+	begin_page(&cache->pages[page]);
+	sequence = coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1);
+	if (version == 0)
+		version = version_of(cache->lane_total, sequence + 1);
+	place(op, cache, request, version, page, 0, page_word, space);
+	note_seal(cache, page, request->item_class, space->bytes, sequence);
+	COSHM__CRASH_POINT(cache_alone_placed);
+	if (!coshm__cache_page_change(cache, page, &page_word, COSHM__CACHE_PAGE_SEALED, 0)) {
+		coshm__cache_reserve_done(op);
+		return -EUCLEAN;
+	}
+	COSHM__CRASH_POINT(cache_alone_sealed);
+	return 0;
+}
+
 int coshm__cache_reserve(struct coshm__op *op, struct coshm__cache *cache,
-			 const struct coshm__cache_request *request, uint64_t timeout_ns,
+			 const struct coshm__cache_request *request, int may_wait,
 			 struct coshm__cache_space *ret_space)
 {
 	uint32_t slot = coshm__thread_number(op);
@@ -152,14 +213,14 @@ int coshm__cache_reserve(struct coshm__op *op, struct coshm__cache *cache,
 	}
 	coshm__count(op, cache->counters, COSHM__STAT_CACHE_lane_waits, 1);
 	lane = first;
-	error = coshm__rlock_acquire(op, &cache->lanes[lane].lock,
-				     timeout_ns < SPARE_AFTER_NS ? timeout_ns : SPARE_AFTER_NS);
+	error = coshm__rlock_acquire(op, &cache->lanes[lane].lock, may_wait ? SPARE_AFTER_NS : 0);
 	if (error) {
 		lane = cache->lane_count;
-		error = coshm__rlock_acquire(op, &cache->lanes[lane].lock, timeout_ns);
+		error = coshm__rlock_acquire(op, &cache->lanes[lane].lock,
+					     may_wait ? ALONE_AFTER_NS : 0);
 	}
 	if (error)
-		return error;
+		return may_wait ? append_alone(op, cache, request, ret_space) : error;
 locked:
 	error = append(op, cache, lane, request, ret_space);
 	coshm__rlock_release(op, &cache->lanes[lane].lock);

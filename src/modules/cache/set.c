@@ -22,7 +22,7 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 
 	request->keep = coshm__cache_keep(cache, replaces);
 	for (;;) {
-		error = coshm__cache_reserve(op, cache, request, COSHM__LOCK_TIMEOUT_NS, ret_space);
+		error = coshm__cache_reserve(op, cache, request, 1, ret_space);
 		if (coshm__likely(error != -ENOBUFS))
 			return error;
 		error = coshm__cache_make_room(op, cache, 1, replaces);
