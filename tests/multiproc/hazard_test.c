@@ -406,12 +406,29 @@ static void next_member_in_a_slot_inherits_no_pin_and_no_hazard(void **state)
 	finish();
 }
 
+static void pins_and_hazards_of_the_dead_keep_nothing(void **state)
+{
+	const uint64_t page = 4096;
+	uint64_t busy = 1;
+
+	(void)state;
+	start(0);
+	assert_int_equal(proc_collect(proc_spawn(keep_and_die, NULL), PROC_DEADLINE_NS), -SIGKILL);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	/* Nobody has taken its slots since. */
+	coshm__hazard_scan(toy_segment(segment), COSHM__HAZARD_READ | COSHM__HAZARD_PIN, &page, 1,
+			   &busy);
+	assert_int_equal(busy, 0);
+	finish();
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(scan_sees_each_kind_at_its_page_only),
 		cmocka_unit_test(stopped_reader_keeps_its_page_and_a_dead_one_does_not),
 		cmocka_unit_test(next_member_in_a_slot_inherits_no_pin_and_no_hazard),
+		cmocka_unit_test(pins_and_hazards_of_the_dead_keep_nothing),
 		cmocka_unit_test(light_readers_never_see_a_reused_page),
 		cmocka_unit_test(fenced_readers_never_see_a_reused_page),
 		cmocka_unit_test(neither_while_members_are_killed),
