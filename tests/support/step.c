@@ -512,11 +512,16 @@ static void stay_on_this_cpu(void)
 	(void)sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
+int step_asked(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value && strcmp(value, "0") != 0;
+}
+
 int step_is_deep(void)
 {
-	const char *deep = getenv("STEP_DEEP");
-
-	return deep && *deep && strcmp(deep, "0") != 0;
+	return step_asked("STEP_DEEP");
 }
 
 static const char *group_name;

@@ -47,10 +47,12 @@ int step_went(const struct step_world *world, int result)
 
 int step_make(struct step_world *world, uint64_t size_max_bytes)
 {
-	struct coshm_segment_config config = {.size_bytes = 1 << 20,
-					      .size_max_bytes = size_max_bytes,
-					      .member_count_max = 4,
-					      .thread_count_max = 6};
+	struct coshm_segment_config config = {
+		.size_bytes = 1 << 20,
+		.size_max_bytes = size_max_bytes,
+		.member_count_max = 4,
+		.thread_count_max = 6,
+		.flags = step_asked("STEP_FENCED") ? COSHM_SEGMENT_FENCED : 0};
 	int error = coshm_segment_unlink(world->name);
 
 	STEP_NEED(error == 0 || error == -ENOENT);

@@ -230,6 +230,8 @@ void step_report(struct step_walk *walk, const char *stage, const struct step_tr
 		 const struct step_image *image, const char *message);
 /* Enough has failed. */
 int step_gives_up(const struct step_walk *walk);
+/* Is the environment variable set, and not to 0? */
+int step_asked(const char *name);
 int step_is_deep(void);
 /* Where the code is, as addr2line wants it. */
 void step_describe_code(uintptr_t pc, char *text, size_t size);
