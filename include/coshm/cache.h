@@ -16,7 +16,8 @@
  *               P7 With policy none, a set that replaces a value of up to a page (32 KiB to 1 MiB) by one that is no
  *                  larger finds room.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
- *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on. A stopped member also
+ *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
+ *                  each, should members be stopped in every place where items are appended). A stopped member also
  *                  keeps the few pages that it reads, writes or has pinned.
  *               N2 The order of eviction is exact only with policy lru and one lane, and there only as far as hits
  *                  of other members do not meet at the list at the same instant (then one of them is not noted).
