@@ -41,8 +41,8 @@ byte state[CAPACITY], owner[CAPACITY], ticket[CAPACITY], task[CAPACITY];
 #endif
 
 /* What the model knows and the code does not. Tasks and members are 1 and up, 0 is none. */
-byte deaths, ended;
-bool dead[6], accepted[3], acknowledged[3], reaped;
+byte deaths, ended, reaped;
+bool dead[6], accepted[3], acknowledged[3];
 byte deliveries[3], holders[3];
 
 #define DIES                                                                                       \
@@ -318,12 +318,12 @@ out:
 proctype reaper(byte me)
 {
 	LOCALS;
-	byte i;
+	byte i, known;
 
 end:
 	do
 	:: deaths > reaped ->
-		i = 0;
+		known = deaths;
 		do
 		:: i < CAPACITY && owner[i] != 0 && dead[owner[i]] ->
 			d_step { r = i; seen_state = state[r]; seen_ticket = ticket[r]; outcome = dead[owner[r]] };
@@ -364,7 +364,7 @@ end:
 		:: i < CAPACITY && (owner[i] == 0 || !dead[owner[i]]) -> i++
 		:: i >= CAPACITY -> break
 		od;
-		atomic { reaped = 1; FORGET; i = 0 }
+		atomic { reaped = known; FORGET; i = 0; known = 0 }
 	od;
 out:
 	skip
@@ -384,7 +384,7 @@ init
 		i = 0
 	};
 	atomic { run producer(1); run producer(2); run consumer(3); run consumer(4); run reaper(5) };
-	ended == 4 && (deaths == 0 || reaped);
+	ended == 4 && reaped == deaths;
 	d_step {
 		do
 		:: i < CAPACITY ->
