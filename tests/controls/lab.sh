@@ -32,6 +32,7 @@ lab_flags() { # VARIANT
 		$(info lab_flags='$(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS)')
 		$(info lab_library_flags='-include $(top_srcdir)/src/exports.h $(STRICT_CFLAGS) $(HIDDEN_CFLAGS) $(URCU_CFLAGS)')
 		$(info lab_link='$(CC) $(AM_CFLAGS) $(CFLAGS) $(AM_LDFLAGS) $(LDFLAGS)')
+		$(info lab_faults_link='$(tests_starved_faults_test_LDFLAGS)')
 		$(info lab_libs='$(CMOCKA_LIBS) $(URCU_LIBS) $(LIBS)')
 	END
 	make -s -C "$lab/$1" -f Makefile -f "$lab/flags.mk" lab-flags 2>/dev/null | grep '^lab_' >"$lab/$1.flags"
@@ -105,8 +106,12 @@ lab_includes() { # OVERLAY DEPENDENCIES
 
 # Links PROGRAM of tests/ into OVERLAY/VARIANT/program.
 lab_program() { # OVERLAY PROGRAM
-	libs=tests/support/libtestsupport.la
+	libs=tests/support/libtestsupport.la more= link=
 	case $2 in
+	starved/faults_test)
+		libs="tests/starved/libstock.la $libs" more=tests/starved/faults.o link=$lab_faults_link
+		;;
+	starved/*) libs="tests/starved/libstock.la $libs" ;;
 	step/*) libs="tests/step/libstep.la $libs" ;;
 	crash/*) libs="tests/crash/support/libwalker.la $libs" ;;
 	esac
@@ -114,7 +119,7 @@ lab_program() { # OVERLAY PROGRAM
 	*" $lab_variant/$2 "*) ;;
 	*)
 		# shellcheck disable=SC2086  # words
-		flock "$lab/make.lock" make -C "$lab/$lab_variant" --no-print-directory "tests/$2.o" $libs \
+		flock "$lab/make.lock" make -C "$lab/$lab_variant" --no-print-directory "tests/$2.o" $more $libs \
 			>"$1/$lab_variant/compile.log" 2>&1 || return 1
 		lab_made="$lab_made $lab_variant/$2"
 		;;
@@ -130,7 +135,7 @@ lab_program() { # OVERLAY PROGRAM
 		archives="$archives $(dirname "$library")/.libs/$(basename "$library" .la).a"
 	done
 	objects=$(sed "s,/,@,g; s,.*,'$1/$lab_variant/&.o'," "$1/$lab_variant/sources" | tr '\n' ' ')
-	(cd "$lab/$lab_variant" && eval "$lab_link -o" \"\$1/$lab_variant/program\" \"\$object\" "filter.o $objects $archives" \
+	(cd "$lab/$lab_variant" && eval "$lab_link $link -o" \"\$1/$lab_variant/program\" \"\$object\" "$more filter.o $objects $archives" \
 		.libs/libcoshm-internal.a "$lab_libs") >"$1/$lab_variant/compile.log" 2>&1
 }
 
