@@ -17,7 +17,8 @@
  *                  larger finds room.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
  *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
- *                  each, should members be stopped in every place where items are appended). A stopped member also
+ *                  each, should members be stopped in every place where items are appended; then a full cache with
+ *                  policy lru or none may answer -EAGAIN, as what has to stay cannot be moved). A stopped member also
  *                  keeps the few pages that it reads, writes or has pinned.
  *               N2 The order of eviction is exact only with policy lru and one lane, and there only as far as hits
  *                  of other members do not meet at the list at the same instant (then one of them is not noted).
