@@ -82,6 +82,8 @@ void coshm__member_mend(struct coshm__segment *segment, uint32_t slot, uint64_t 
 void coshm__member_leave(struct coshm__segment *segment);
 
 /* thread.c */
+/* The destructor of a thread that has worked on segments. */
+void coshm__thread_exits(void *unused);
 struct coshm__thread_shm *coshm__thread_claim(struct coshm__segment *segment, uint32_t member_id);
 /* The reserve of a member slot, whose byte the caller holds: away from a former member, to a new one. NULL: damaged */
 void coshm__thread_reserve_clear(struct coshm__segment *segment, uint32_t slot);

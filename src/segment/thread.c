@@ -47,7 +47,7 @@ static int locks_give_back(struct coshm__segment *segment, struct coshm__thread_
 	return error;
 }
 
-static void thread_exits(void *unused)
+void coshm__thread_exits(void *unused)
 {
 	(void)unused;
 	for (unsigned int i = 0; i < COSHM__SEGMENTS_MAX; i++) {
@@ -73,7 +73,7 @@ static void thread_exits(void *unused)
 static void key_once_body(void)
 {
 	/* Without a key, slots of exited threads come back when the process leaves. */
-	pthread_key_create(&exit_key, thread_exits);
+	pthread_key_create(&exit_key, coshm__thread_exits);
 }
 
 static void high_water_raise(struct coshm__a32 *mark, uint32_t above)

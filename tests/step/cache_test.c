@@ -54,10 +54,10 @@ static const char *const op_names[OP_COUNT] = {
 
 static const char *const policy_names[] = {"s3fifo", "lru", "none"};
 
-/* variant = policy << 8 | op */
+/* variant = lanes << 16 | policy << 8 | op; no lanes are one */
 static uint32_t policy_of(const struct step_world *w)
 {
-	return w->row->variant >> 8;
+	return w->row->variant >> 8 & 0xff;
 }
 
 static enum op op_of(const struct step_world *w)
@@ -336,9 +336,10 @@ static int prepare_k(struct step_world *w)
 
 static int prepare(struct step_world *w)
 {
+	uint32_t lanes = w->row->variant >> 16;
 	struct coshm_cache_config config = {.size_bytes = 256 << 10,
 					    .policy = policy_of(w),
-					    .lanes = 1,
+					    .lanes = lanes ? lanes : 1,
 					    .average_item_bytes = 1000};
 	struct notes *notes = w->notes;
 	enum op op = op_of(w);
@@ -881,9 +882,42 @@ static int is_for(enum op op, uint32_t policy)
 	return !((op == SET_LARGE_FULL || op == SET_INDEX_FULL) && policy == COSHM_CACHE_NONE);
 }
 
+/* Beside the usual ones: with several lanes. */
+static const struct {
+	enum op op;
+	uint32_t policy;
+	const char *name;
+} with_lanes[] = {
+	{SET_NEW, COSHM_CACHE_S3FIFO, "cache_set_new_s3fifo_lanes"},
+	{SET_LARGE, COSHM_CACHE_S3FIFO, "cache_set_large_s3fifo_lanes"},
+	{SET_OVER, COSHM_CACHE_LRU, "cache_set_over_lru_lanes"},
+	{DELETE, COSHM_CACHE_LRU, "cache_delete_lru_lanes"},
+};
+
+#define WITH_LANES (sizeof(with_lanes) / sizeof(with_lanes[0]))
+
+static struct step_row row_of(const char *name, uint32_t variant)
+{
+	int exact = is_exact((enum op)(variant & 0xff));
+
+	return (struct step_row){.name = name,
+				 .objects = STEP_CACHE,
+				 .variant = variant,
+				 .prepare = prepare,
+				 .ready = ready,
+				 .act = act,
+				 .read = read_raw,
+				 .pass = exact ? NULL : pass,
+				 .check = check,
+				 .use = use,
+				 .overtake = exact ? NULL : overtake,
+				 .rivals = exact ? NULL : rivals,
+				 .resumed = resumed};
+}
+
 int main(void)
 {
-	static struct step_row rows[3 * OP_COUNT];
+	static struct step_row rows[3 * OP_COUNT + WITH_LANES];
 	static char names[3 * OP_COUNT][64];
 	size_t count = 0;
 
@@ -895,32 +929,24 @@ int main(void)
 				    op == ADD_REFUSED || op == PIN || op == UNPIN || op == SCAN;
 			int overtaken_too = (op == SET_OVER && policy == COSHM_CACHE_S3FIFO) ||
 					    (op == DELETE && policy == COSHM_CACHE_LRU);
-			int exact = is_exact((enum op)op);
 
 			if (!is_for((enum op)op, policy))
 				continue;
 			snprintf(names[count], sizeof(names[count]), "cache_%s_%s", op_names[op],
 				 policy_names[policy]);
-			rows[count] = (struct step_row){
-				.name = names[count],
-				.objects = STEP_CACHE,
-				.flags = (never ? STEP_UNSEEN : 0u) |
-					 (control ? STEP_CONTROL : 0u) | (again ? STEP_AGAIN : 0u) |
-					 (op == PIN ? STEP_KEEPS : 0u) |
-					 (overtaken_too ? STEP_OVERTAKE_TOO : 0u) |
-					 (is_left_out((enum op)op, policy) ? STEP_DEEP_ONLY : 0u),
-				.variant = policy << 8 | op,
-				.prepare = prepare,
-				.ready = ready,
-				.act = act,
-				.read = read_raw,
-				.pass = exact ? NULL : pass,
-				.check = check,
-				.use = use,
-				.overtake = exact ? NULL : overtake,
-				.rivals = exact ? NULL : rivals,
-				.resumed = resumed};
+			rows[count] = row_of(names[count], policy << 8 | op);
+			rows[count].flags =
+				(never ? STEP_UNSEEN : 0u) | (control ? STEP_CONTROL : 0u) |
+				(again ? STEP_AGAIN : 0u) | (op == PIN ? STEP_KEEPS : 0u) |
+				(overtaken_too ? STEP_OVERTAKE_TOO : 0u) |
+				(is_left_out((enum op)op, policy) ? STEP_DEEP_ONLY : 0u);
 			count++;
 		}
+	for (size_t i = 0; i < WITH_LANES; i++, count++) {
+		rows[count] =
+			row_of(with_lanes[i].name,
+			       UINT32_C(4) << 16 | with_lanes[i].policy << 8 | with_lanes[i].op);
+		rows[count].flags = STEP_AGAIN | STEP_DEEP_ONLY;
+	}
 	return step_run("step: cache", rows, count);
 }

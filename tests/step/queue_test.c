@@ -28,6 +28,7 @@ enum op {
 	RESERVE_LAST, /* its only attempt */
 	RESERVE_DUE,  /* it was delayed */
 	RESERVE_NONE, /* waits a little for nothing */
+	WORKER,	      /* takes it, and is done with it */
 	ACK,
 	ACK_BLOCKS,
 	NACK,
@@ -42,26 +43,13 @@ enum op {
 };
 
 static const char *const names[OP_COUNT] = {
-	"queue_enqueue",
-	"queue_enqueue_blocks",
-	"queue_enqueue_delayed",
-	"queue_enqueue_asleep",
-	"queue_enqueue_full",
-	"queue_enqueue_no_blocks",
-	"queue_reserve",
-	"queue_reserve_last",
-	"queue_reserve_due",
-	"queue_reserve_none",
-	"queue_ack",
-	"queue_ack_blocks",
-	"queue_nack",
-	"queue_nack_last",
-	"queue_bury",
-	"queue_release",
-	"queue_redrive",
-	"queue_redrive_all",
-	"queue_drop",
-	"queue_drop_blocks",
+	"queue_enqueue",	"queue_enqueue_blocks", "queue_enqueue_delayed",
+	"queue_enqueue_asleep", "queue_enqueue_full",	"queue_enqueue_no_blocks",
+	"queue_reserve",	"queue_reserve_last",	"queue_reserve_due",
+	"queue_reserve_none",	"queue_worker_run",	"queue_ack",
+	"queue_ack_blocks",	"queue_nack",		"queue_nack_last",
+	"queue_bury",		"queue_release",	"queue_redrive",
+	"queue_redrive_all",	"queue_drop",		"queue_drop_blocks",
 };
 
 static enum op op_of(const struct step_world *w)
@@ -118,7 +106,7 @@ static int enqueue(struct step_world *w, char name, uint64_t delay_ns, uint32_t 
 /* Nothing is ready but what the row is about. */
 static int is_quiet(enum op op)
 {
-	return op == RESERVE_NONE || op == ENQUEUE_ASLEEP;
+	return op == RESERVE_NONE || op == ENQUEUE_ASLEEP || op == WORKER;
 }
 
 static int has_k(enum op op)
@@ -206,8 +194,19 @@ static int reserve(struct step_world *w, uint64_t timeout_ns, int *ret_name)
 	return 1;
 }
 
+static int handle(void *context, const struct coshm_task *task, const void *bytes, char error[56])
+{
+	(void)task;
+	(void)error;
+	if (!is_whole(bytes, size_of(op_of(context), *(const char *)bytes), op_of(context)))
+		return COSHM_WORKER_BURY;
+	return COSHM_WORKER_ACK;
+}
+
 static int call(struct step_world *w)
 {
+	const struct coshm_worker_options until_empty = {.flags = COSHM_WORKER_NO_SIGNALS |
+								  COSHM_WORKER_UNTIL_EMPTY};
 	struct notes *notes = w->notes;
 	struct coshm_enqueue_options later = {.delay_ns = HOUR_NS};
 	size_t size = size_of(op_of(w), 'k');
@@ -219,6 +218,8 @@ static int call(struct step_world *w)
 		return coshm_queue_enqueue(w->queue, payload, size, &later, NULL);
 	case RESERVE_NONE:
 		return reserve(w, 1000000, name);
+	case WORKER:
+		return coshm_worker_run(w->queue, handle, w, &until_empty);
 	case ACK:
 	case ACK_BLOCKS:
 		return coshm_queue_ack(w->queue, &leased);
@@ -263,6 +264,7 @@ static int due(enum op op)
 	case RESERVE:
 	case RESERVE_LAST:
 	case RESERVE_DUE:
+	case WORKER:
 	case REDRIVE:
 	case DROP:
 	case DROP_BLOCKS:
@@ -282,6 +284,9 @@ static int act(struct step_world *w)
 	/* A task that came by meanwhile is welcome. */
 	if (op_of(w) == RESERVE_NONE && notes->actor == 'u')
 		return step_result(w, result, 1);
+	/* or is done as well */
+	if (op_of(w) == WORKER && w->overtaken && result > 1)
+		return step_result(w, result, result);
 	return step_result(w, result, due(op_of(w)));
 }
 
@@ -384,6 +389,7 @@ static int outcome_of_lease(struct step_world *w, const struct coshm_task_info *
 	case RESERVE:
 	case RESERVE_LAST:
 	case RESERVE_DUE:
+	case WORKER:
 		if (k->attempts == 0) {
 			STEP_NEED(k->state == COSHM_TASK_READY && k->attempt_record_count == 0);
 			return STEP_BEFORE;
@@ -438,6 +444,7 @@ static int outcome_of(struct step_world *w, const struct sight *sight)
 	case RESERVE_NONE:
 		STEP_NEED(!sight->seen['k']);
 		return STEP_EITHER;
+	case WORKER:
 	case ACK:
 	case ACK_BLOCKS:
 		return sight->seen['k'] ? outcome_of_lease(w, k) : STEP_AFTER;
@@ -735,6 +742,9 @@ static int is_due(const struct step_world *w, int name)
 	enum op op = op_of(w);
 	int there = (name == 'd' || name == 'c') ? 1 : name == 'k' ? has_k(op) : !is_quiet(op);
 
+	/* A rival that has it may give it back when the worker has gone. */
+	if (name == 'k' && op == WORKER)
+		return w->overtaken >= STEP_RIVALLED ? 2 : 0;
 	if (name == 'k' && (op == ACK || op == ACK_BLOCKS || op == DROP || op == DROP_BLOCKS))
 		there = 0;
 	if (name == 'k' && op <= ENQUEUE_ASLEEP)
@@ -783,6 +793,8 @@ static int resumed(struct step_world *w)
 	if (is_reserve(op)) {
 		STEP_NEED(result == (op != RESERVE_NONE) || (result == 1 && notes->actor == 'u') ||
 			  (op == RESERVE_NONE && w->overtaken >= STEP_RIVALLED));
+	} else if (op == WORKER) {
+		STEP_NEED(result >= 1 || (result == 0 && w->overtaken >= STEP_RIVALLED));
 	} else if (op < REDRIVE) {
 		STEP_NEED(result == due(op) || (op == ENQUEUE_FULL && is_beside(w, rival_ack)));
 	} else if (op != REDRIVE_ALL) {

@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "segment/internal.h"
+#include "segment/rlock.h"
 #include "segment/segment.h"
 #include "support/step.h"
 
@@ -30,6 +32,8 @@ enum op {
 	REMOVE_OPEN, /* while the actor has it open */
 	REAP,
 	FORK_CHILD, /* its first call makes it a member */
+	THREAD_EXIT,
+	THREAD_EXIT_LOCKED, /* it was cancelled inside the directory's lock */
 };
 
 /* Only one of these fits into a segment of 1 MiB, or of 2 MiB that has grown. */
@@ -45,6 +49,11 @@ static enum op op_of(const struct step_world *w)
 static uint32_t type_of(const struct step_world *w)
 {
 	return w->row->variant >> 8;
+}
+
+static int is_exit(enum op op)
+{
+	return op == THREAD_EXIT || op == THREAD_EXIT_LOCKED;
 }
 
 struct notes {
@@ -240,13 +249,27 @@ static int prepare(struct step_world *w)
 
 /* --- the operation ------------------------------------------------------------------------------------------- */
 
+/* As any call does; and the directory's lock. */
+static int take_slot(struct step_world *w)
+{
+	struct coshm__op op;
+	int error = 0;
+
+	STEP_NEED(coshm__op_begin(&op, w->segment, COSHM__TYPE_SEGMENT) == 0);
+	if (op_of(w) == THREAD_EXIT_LOCKED)
+		error = coshm__rlock_acquire(&op, &op.segment->header->directory_lock, 0);
+	coshm__op_end(&op);
+	STEP_NEED(error == 0);
+	return 0;
+}
+
 static int ready(struct step_world *w)
 {
 	enum op op = op_of(w);
 
 	if (op == CLOSE || op == REMOVE_OPEN || op == DETACH)
 		STEP_NEED(object_open(w, "n") == 0);
-	return 0;
+	return is_exit(op) ? take_slot(w) : 0;
 }
 
 static int call(struct step_world *w)
@@ -280,6 +303,10 @@ static int call(struct step_world *w)
 		error = coshm_segment_reap(w->segment, &reaped);
 		/* whoever came by may have reaped one before */
 		return error == 0 && reaped > 2 ? -ERANGE : error;
+	case THREAD_EXIT:
+	case THREAD_EXIT_LOCKED:
+		coshm__thread_exits(NULL);
+		return 0;
 	default:
 		return object_create(w, "n", size_of(w));
 	}
@@ -319,7 +346,7 @@ static int read_raw(struct step_world *w)
 {
 	int there;
 
-	if (op_of(w) == REAP)
+	if (op_of(w) == REAP || is_exit(op_of(w)))
 		return STEP_EITHER;
 	if (op_of(w) == FORK_CHILD)
 		return look_at_k(w);
@@ -357,7 +384,8 @@ static int check_slots(struct step_world *w)
 		strangers += owner != 0 && owner != op.member_id;
 	}
 	coshm__op_end(&op);
-	STEP_NEED(strangers == 0 || lives);
+	/* Who lives has its reserve, even without a thread. */
+	STEP_NEED(strangers == 0 || (lives && (strangers == 1 || !is_exit(op_of(w)))));
 	return 0;
 }
 
@@ -519,7 +547,7 @@ static int overtake(struct step_world *w)
 		STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
 		STEP_NEED(coshm_cache_set(w->cache, "k", 1, "value", 5, 0) == 0);
 	}
-	if (op == REAP || op == FORK_CHILD || op == ATTACH || op == DETACH)
+	if (op == REAP || op == FORK_CHILD || op == ATTACH || op == DETACH || is_exit(op))
 		return 0;
 	for (int i = 0; i < 2; i++)
 		if (remove_n(w) || create_n(w))
@@ -658,6 +686,8 @@ static const struct step_rival *rivals_of(uint32_t op)
 		return open_rivals;
 	case REAP:
 	case ATTACH:
+	case THREAD_EXIT:
+	case THREAD_EXIT_LOCKED:
 		return reap_rivals;
 	default:
 		return NULL;
@@ -767,6 +797,8 @@ static int resumed(struct step_world *w)
 		return check_reaped(w) ? -1 : STEP_EITHER;
 	case ATTACH:
 	case DETACH:
+	case THREAD_EXIT:
+	case THREAD_EXIT_LOCKED:
 		STEP_NEED(w->results->actor == 0);
 		return STEP_EITHER;
 	case FORK_CHILD:
@@ -829,6 +861,8 @@ static const struct {
 	{"object_remove_open_cache", REMOVE_OPEN, CACHE, STEP_DEEP_ONLY},
 	{"segment_reap", REAP, CACHE, STEP_UNSEEN | STEP_OVERTAKE_TOO},
 	{"fork_child_first_call", FORK_CHILD, CACHE, STEP_FORKED},
+	{"thread_exit", THREAD_EXIT, CACHE, STEP_UNSEEN},
+	{"thread_exit_locked", THREAD_EXIT_LOCKED, CACHE, STEP_UNSEEN | STEP_OVERTAKE_TOO},
 };
 
 /* Another actor needs nothing that the first one may have taken away. */
@@ -839,9 +873,9 @@ static int may_follow(uint32_t op)
 }
 
 /* It is attached, or has an object open. */
-static int keeps(uint32_t op)
+static int keeps(enum op op)
 {
-	return op != CLOSE && op != REMOVE && op != DETACH && op != REAP;
+	return op != CLOSE && op != REMOVE && op != DETACH && op != REAP && !is_exit(op);
 }
 
 #define ROWS (sizeof(table) / sizeof(table[0]))
@@ -859,7 +893,7 @@ int main(void)
 					   ? STEP_CACHE | STEP_QUEUE
 					   : 0,
 			.flags = table[i].flags | (may_follow(table[i].op) ? STEP_AGAIN : 0u) |
-				 (keeps(table[i].op) ? STEP_KEEPS : 0u),
+				 (keeps((enum op)table[i].op) ? STEP_KEEPS : 0u),
 			.variant = table[i].type << 8 | table[i].op,
 			.prepare = prepare,
 			.ready = ready,
