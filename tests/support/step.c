@@ -501,15 +501,38 @@ void step_walk_end(struct step_walk *walk)
 	step_image_free(walk->second_image);
 }
 
-/* The tracer and all that it forks from now on. Each step is two switches: on one CPU they cost a fifth. */
-static void stay_on_this_cpu(void)
+/* STEP_SHARE. All tests are one share. */
+static void share(unsigned int *ret_which, unsigned int *ret_of)
 {
-	int cpu = sched_getcpu();
-	cpu_set_t cpus;
+	const char *asked = getenv("STEP_SHARE");
 
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu < 0 ? 0 : cpu, &cpus);
-	(void)sched_setaffinity(0, sizeof(cpus), &cpus);
+	if (asked && sscanf(asked, "%u/%u", ret_which, ret_of) == 2 && *ret_which >= 1 &&
+	    *ret_which <= *ret_of)
+		return;
+	if (asked) {
+		fprintf(stderr, "STEP_SHARE is not I/N, from 1/N to N/N\n");
+		exit(99);
+	}
+	*ret_which = *ret_of = 1;
+}
+
+/*
+ * The tracer and all that it forks from now on. Each step is two switches: on one CPU they cost a fifth. Each share has a
+ * CPU of its own, if there are as many.
+ */
+static void stay_on_a_cpu(unsigned int which)
+{
+	cpu_set_t cpus, one;
+	int cpu = -1;
+
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) == 0)
+		return;
+	which %= (unsigned int)CPU_COUNT(&cpus);
+	for (unsigned int seen = 0; seen <= which; seen += CPU_ISSET(cpu, &cpus))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	(void)sched_setaffinity(0, sizeof(one), &one);
 }
 
 int step_asked(const char *name)
@@ -709,43 +732,51 @@ static int print_totals(void **state)
 	return 0;
 }
 
+struct tests {
+	struct CMUnitTest *list;
+	size_t count;
+	unsigned int next, which,
+		of; /* of all that are offered, the which-th and each of-th behind it */
+};
+
+static void add_test(struct tests *tests, const char *name, CMUnitTestFunction body,
+		     const struct step_row *row)
+{
+	if (++tests->next % tests->of == tests->which % tests->of)
+		tests->list[tests->count++] = (struct CMUnitTest){
+			.name = name, .test_func = body, .initial_state = (void *)row};
+}
+
 int step_run(const char *group, const struct step_row *rows, size_t count)
 {
-	struct CMUnitTest *tests = calloc(3 * count, sizeof(*tests));
+	struct tests tests = {.list = calloc(3 * count, sizeof(*tests.list))};
 	char(*names)[96] = calloc(2 * count, sizeof(*names));
-	size_t test_count = 0;
 	int failed;
 
-	if (!tests || !names)
+	if (!tests.list || !names)
 		exit(99);
 	group_name = group;
 	signal(SIGPIPE, SIG_IGN);
-	stay_on_this_cpu();
+	share(&tests.which, &tests.of);
+	stay_on_a_cpu(tests.of > 1 ? tests.which : (unsigned int)sched_getcpu());
 	for (size_t i = 0; i < count; i++)
 		if (step_is_deep() || !(rows[i].flags & STEP_DEEP_ONLY))
-			tests[test_count++] =
-				(struct CMUnitTest){.name = rows[i].name,
-						    .test_func = row_test,
-						    .initial_state = (void *)&rows[i]};
+			add_test(&tests, rows[i].name, row_test, &rows[i]);
 	for (size_t i = 0; i < count; i++) {
 		if (!(rows[i].flags & STEP_CONTROL) ||
 		    (rows[i].flags & STEP_DEEP_ONLY && !step_is_deep()))
 			continue;
 		control_name(names[i], sizeof(names[i]), &rows[i]);
-		tests[test_count++] = (struct CMUnitTest){.name = names[i],
-							  .test_func = control_test,
-							  .initial_state = (void *)&rows[i]};
+		add_test(&tests, names[i], control_test, &rows[i]);
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (!(rows[i].flags & STEP_OVERTAKE_TOO) && !step_is_deep())
 			continue;
 		step_overtaken_name(names[count + i], sizeof(names[0]), &rows[i]);
-		tests[test_count++] = (struct CMUnitTest){.name = names[count + i],
-							  .test_func = step_overtaken_test,
-							  .initial_state = (void *)&rows[i]};
+		add_test(&tests, names[count + i], step_overtaken_test, &rows[i]);
 	}
-	failed = _cmocka_run_group_tests(group, tests, test_count, NULL, print_totals);
-	free(tests);
+	failed = _cmocka_run_group_tests(group, tests.list, tests.count, NULL, print_totals);
+	free(tests.list);
 	free(names);
 	return failed;
 }
