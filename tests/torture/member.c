@@ -304,10 +304,12 @@ static enum style style_of(uint64_t random, uint32_t slot)
 {
 	enum style style;
 
-	/* There is always one that only reads, if there is room for it. */
-	if (slot == 1 || (books->plan.large && slot < books->plan.processes / 4))
+	/* There is always one that only reads; and one that does not, so that the dead are reaped. */
+	if (slot == 1 || (slot > 1 && books->plan.large && slot <= books->plan.processes / 4))
 		return STYLE_READS_ONLY;
-	style = (enum style)random_below(&random, STYLES);
+	do
+		style = (enum style)random_below(&random, STYLES);
+	while (slot == 0 && style == STYLE_READS_ONLY);
 	return style == STYLE_FORKS_WITH_THREADS && !MALLOC_SURVIVES_FORK ? STYLE_FORKS : style;
 }
 

@@ -17,12 +17,14 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,7 +54,8 @@ struct soak {
 		pid_t pid; /* 0: free */
 		uint64_t until_ns;
 	} stopped[STOPPED_MAX];
-	struct samples recovery[HOLDINGS];
+	struct samples recovery[HOLDINGS]; /* from SIGKILL on */
+	struct samples torn_down, since;   /* the kernel's part of it, and the rest */
 	uint64_t kills, stops, verifications;
 	int json, keep;
 };
@@ -141,11 +144,24 @@ static int victim_each(void *context, const struct coshm_member_info *info)
 	return 0;
 }
 
+static void resume_due(struct soak *soak, int all)
+{
+	const uint64_t at_ns = now_ns();
+
+	for (int i = 0; i < STOPPED_MAX; i++) {
+		if (!soak->stopped[i].pid || (!all && at_ns < soak->stopped[i].until_ns))
+			continue;
+		kill(soak->stopped[i].pid, SIGCONT);
+		soak->stopped[i].pid = 0;
+	}
+}
+
 static void kill_one(struct soak *soak, pid_t pid, int is_stopped)
 {
 	struct victim victim = {.pid = (uint32_t)pid};
 	struct coshm_member_info info;
-	uint64_t start_ns, for_ns;
+	uint64_t start_ns, for_ns, torn_down_ns = 0;
+	struct pollfd fd = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
 	int found, holds = 0;
 
 	/* What a stopped process holds is what it dies with; of others a moment later is looked at. */
@@ -159,6 +175,8 @@ static void kill_one(struct soak *soak, pid_t pid, int is_stopped)
 	if (!is_stopped)
 		(void)!coshm_inspect_members(soak->handles.segment, victim_each, &victim);
 	do {
+		if (!torn_down_ns && fd.fd >= 0 && poll(&fd, 1, 0) == 1)
+			torn_down_ns = now_ns() - start_ns;
 		found = coshm_inspect_member(soak->handles.segment, (uint32_t)pid, &info);
 		for_ns = now_ns() - start_ns;
 		if (found < 0)
@@ -170,11 +188,24 @@ static void kill_one(struct soak *soak, pid_t pid, int is_stopped)
 				(int)pid, (unsigned long long)(for_ns / SECOND), info.state,
 				info.locks_held, info.pages_read, info.pages_written,
 				info.pages_pinned, info.leases_held);
-		if (found == 1)
-			sleep_ns(50000);
+		if (found != 1)
+			break;
+		/* Of few processes, all others may stand still, or be dead: then nobody is there to reap. */
+		resume_due(soak, 0);
+		while (collect_one(soak) == 1)
+			;
+		sleep_ns(50000);
 	} while (found == 1 && !is_over());
+	if (fd.fd >= 0)
+		close(fd.fd);
 	if (!victim.is_member || found)
 		return;
+	if (fd.fd >= 0) {
+		/* Who has not been seen to be torn down was it in this very moment. */
+		torn_down_ns = torn_down_ns ? torn_down_ns : for_ns;
+		sample_add(&soak->torn_down, torn_down_ns);
+		sample_add(&soak->since, for_ns - torn_down_ns);
+	}
 	for (int i = 0; i < HOLD_NOTHING; i++) {
 		if (victim.held[i])
 			sample_add(&soak->recovery[i], for_ns);
@@ -202,18 +233,6 @@ static int stop_one(pid_t pid)
 	} while (now_ns() - start_ns < RECOVERY_MAX_NS);
 	violation("process %d does not stop", (int)pid);
 	return 0;
-}
-
-static void resume_due(struct soak *soak, int all)
-{
-	const uint64_t at_ns = now_ns();
-
-	for (int i = 0; i < STOPPED_MAX; i++) {
-		if (!soak->stopped[i].pid || (!all && at_ns < soak->stopped[i].until_ns))
-			continue;
-		kill(soak->stopped[i].pid, SIGCONT);
-		soak->stopped[i].pid = 0;
-	}
 }
 
 /* Of those in the books, grandchildren too. 0: the one that was meant is not there. */
@@ -378,6 +397,12 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static void sort(struct samples *samples)
+{
+	if (samples->count > 0) /* else there is nothing at all */
+		qsort(samples->for_ns, samples->count, sizeof(uint64_t), compare);
+}
+
 static double at_ms(const struct samples *samples, double share)
 {
 	return samples->count
@@ -386,14 +411,21 @@ static double at_ms(const struct samples *samples, double share)
 		       : 0;
 }
 
+static void report_samples(const char *name, const struct samples *samples, int json)
+{
+	printf(json ? "\"%s\": {\"count\": %zu, \"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}"
+		    : "  %-22s %8zu %9.3f %9.3f %9.3f\n",
+	       name, samples->count, at_ms(samples, 0.5), at_ms(samples, 0.99), at_ms(samples, 1));
+}
+
 static void report(struct soak *soak, double seconds)
 {
 	const unsigned long long violations = atomic_load(&books->violations);
 
 	for (int i = 0; i < HOLDINGS; i++)
-		if (soak->recovery[i].count > 0) /* else there is nothing at all */
-			qsort(soak->recovery[i].for_ns, soak->recovery[i].count, sizeof(uint64_t),
-			      compare);
+		sort(&soak->recovery[i]);
+	sort(&soak->torn_down);
+	sort(&soak->since);
 	if (soak->json) {
 		printf("{\"seed\": %llu, \"seconds\": %.1f, \"processes\": %u, \"violations\": "
 		       "%llu, "
@@ -405,12 +437,13 @@ static void report(struct soak *soak, double seconds)
 			printf("%s\"%s\": %llu", i ? ", " : "", event_names[i],
 			       (unsigned long long)atomic_load(&books->events[i]));
 		printf("}, \"recovery_ms\": {");
-		for (int i = 0; i < HOLDINGS; i++)
-			printf("%s\"%s\": {\"count\": %zu, \"p50\": %.3f, \"p99\": %.3f, \"max\": "
-			       "%.3f}",
-			       i ? ", " : "", holding_names[i], soak->recovery[i].count,
-			       at_ms(&soak->recovery[i], 0.5), at_ms(&soak->recovery[i], 0.99),
-			       at_ms(&soak->recovery[i], 1));
+		for (int i = 0; i < HOLDINGS; i++) {
+			report_samples(holding_names[i], &soak->recovery[i], 1);
+			printf(", ");
+		}
+		report_samples("kernel's teardown", &soak->torn_down, 1);
+		printf(", ");
+		report_samples("since teardown", &soak->since, 1);
 		printf("}}\n");
 		return;
 	}
@@ -422,12 +455,12 @@ static void report(struct soak *soak, double seconds)
 		printf("  %-18s %llu\n", event_names[i],
 		       (unsigned long long)atomic_load(&books->events[i]));
 	printf("from SIGKILL until nothing of the victim is left, by what it held (ms)\n"
-	       "  %-14s %8s %9s %9s %9s\n",
+	       "  %-22s %8s %9s %9s %9s\n",
 	       "", "kills", "p50", "p99", "max");
 	for (int i = 0; i < HOLDINGS; i++)
-		printf("  %-14s %8zu %9.3f %9.3f %9.3f\n", holding_names[i],
-		       soak->recovery[i].count, at_ms(&soak->recovery[i], 0.5),
-		       at_ms(&soak->recovery[i], 0.99), at_ms(&soak->recovery[i], 1));
+		report_samples(holding_names[i], &soak->recovery[i], 0);
+	report_samples("the kernel's teardown", &soak->torn_down, 0);
+	report_samples("since that", &soak->since, 0);
 	printf("%llu violations\n", violations);
 }
 
