@@ -267,6 +267,7 @@ static void lock_that_cannot_be_repaired_is_out_of_service_for_all(void **state)
 {
 	struct toy_shm *toy = toy_peek(token);
 	struct proc *sleepers[WORKERS], *holder;
+	uint64_t steals;
 
 	(void)state;
 	heard_start();
@@ -280,6 +281,7 @@ static void lock_that_cannot_be_repaired_is_out_of_service_for_all(void **state)
 	assert_int_equal(proc_collect_all(sleepers, WORKERS, PROC_DEADLINE_NS, NULL), 0);
 	assert_int_equal(atomic_load(&shared->woken), WORKERS);
 	assert_int_equal(atomic_load(&shared->result), -ENOTRECOVERABLE);
+	steals = toy_stat(segment, "lock_steals");
 	assert_int_equal(step(SHORT_NS), -ENOTRECOVERABLE);
 	assert_int_equal(step(0), -ENOTRECOVERABLE);
 	assert_int_equal(coshm__rlock_owner(&toy->lock), 0);
@@ -287,6 +289,8 @@ static void lock_that_cannot_be_repaired_is_out_of_service_for_all(void **state)
 	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
 	assert_int_equal(toy_stat(segment, "members"), 1);
 	assert_int_equal(step(0), -ENOTRECOVERABLE);
+	/* Nobody has tried to repair it again. */
+	assert_int_equal(toy_stat(segment, "lock_steals"), steals);
 }
 
 /* Whoever repairs may be killed in it: then the next one repairs. */
@@ -372,6 +376,25 @@ static void two_locks_at_once_and_no_more(void **state)
 		assert_int_equal(coshm__a64_load_relaxed(&op.thread->lock_offset[i]), 0);
 }
 
+/* A word in the slot that names a lock of somebody else, or of nobody, is damage, and in nobody's way. */
+static void notes_of_locks_that_are_not_held_take_no_place(void **state)
+{
+	struct toy_shm *toy = toy_peek(token);
+	struct coshm__op op;
+
+	(void)state;
+	assert_int_equal(toy_begin(&op, token, &toy), 0);
+	for (int i = 0; i < COSHM__LOCKS_HELD; i++)
+		coshm__a64_store_relaxed(&op.thread->lock_offset[i],
+					 coshm__offset_of(op.segment, &toy->lane_lock) |
+						 COSHM__LOCK_IS_HELD);
+	assert_int_equal(coshm__rlock_acquire(&op, &toy->lock, 0), 0);
+	coshm__rlock_release(&op, &toy->lock);
+	for (int i = 0; i < COSHM__LOCKS_HELD; i++)
+		coshm__a64_store_relaxed(&op.thread->lock_offset[i], 0);
+	coshm__op_end(&op);
+}
+
 static void *dies_inside(void *arg)
 {
 	struct coshm__op op;
@@ -404,6 +427,8 @@ static void lock_of_a_cancelled_thread_is_repaired_and_free(void **state)
 	while (!atomic_load(&shared->holds))
 		test_sleep_ns(100000);
 	assert_int_equal(step(0), -EAGAIN); /* same process, other thread: no recursion */
+	/* Long enough to ask the kernel whether the holder is dead, which must not be asked about oneself. */
+	assert_int_equal(step(SHORT_NS), -EAGAIN);
 #if !defined(__SANITIZE_ADDRESS__)
 	assert_int_equal(pthread_cancel(thread), 0);
 #else
@@ -432,6 +457,7 @@ int main(int argc, char **argv)
 		RLOCK_TEST(count_of_acquisitions_grows_and_is_kept_through_unlock),
 		RLOCK_TEST(release_frees_only_the_callers_own_hold),
 		RLOCK_TEST(two_locks_at_once_and_no_more),
+		RLOCK_TEST(notes_of_locks_that_are_not_held_take_no_place),
 		RLOCK_TEST(lock_of_a_cancelled_thread_is_repaired_and_free),
 	};
 

@@ -199,17 +199,34 @@ static int set_put(uint64_t *words, size_t size, uint64_t word)
 	return 1;
 }
 
+/* Not seen by children: each state is looked at by a new one, and to copy the page tables of a large set took it longer. */
+static uint64_t *words_new(size_t size)
+{
+	void *words = mmap(NULL, size * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	must(words != MAP_FAILED ? words : NULL);
+	(void)madvise(words, size * sizeof(uint64_t), MADV_DONTFORK);
+	return words;
+}
+
+static void words_free(uint64_t *words, size_t size)
+{
+	if (words)
+		munmap(words, size * sizeof(uint64_t));
+}
+
 int step_set_add(struct step_set *set, uint64_t word)
 {
 	word += !word;
 	if (set->count * 2 >= set->size) {
 		size_t size = set->size ? set->size * 2 : 4096;
-		uint64_t *words = must(calloc(size, sizeof(*words)));
+		uint64_t *words = words_new(size);
 
 		for (size_t i = 0; i < set->size; i++)
 			if (set->words[i])
 				set_put(words, size, set->words[i]);
-		free(set->words);
+		words_free(set->words, set->size);
 		set->words = words;
 		set->size = size;
 	}
@@ -221,6 +238,6 @@ int step_set_add(struct step_set *set, uint64_t word)
 
 void step_set_free(struct step_set *set)
 {
-	free(set->words);
+	words_free(set->words, set->size);
 	*set = (struct step_set){0};
 }
