@@ -74,7 +74,12 @@ struct notes {
 
 /* --- values -------------------------------------------------------------------------------------------------- */
 
-enum kind { ABSENT, OLD, NEW };
+enum kind {
+	ABSENT,
+	OLD,
+	NEW,
+	BOTH, /* a number: what the actor and a rival have added */
+};
 
 static unsigned char buffer[VALUE_MAX];
 
@@ -133,8 +138,11 @@ static int look_at_k(struct step_world *w, enum kind *ret_kind)
 	if (!found)
 		return 0;
 	if (is_number(w)) {
-		STEP_NEED(size == 2 && buffer[0] == '4' && (buffer[1] == '1' || buffer[1] == '2'));
-		*ret_kind = buffer[1] == '1' ? OLD : NEW;
+		/* 41 before, the actor adds 1, and a rival 40. */
+		STEP_NEED(size == 2 && (buffer[0] == '4' ||
+					(buffer[0] == '8' && w->overtaken >= STEP_RIVALLED)));
+		STEP_NEED(buffer[1] == '1' || buffer[1] == '2');
+		*ret_kind = buffer[1] == '1' ? OLD : buffer[0] == '4' ? NEW : BOTH;
 		return 0;
 	}
 	*ret_kind = size == size_of(w, NEW) && is_filled("k", NEW, size) ? NEW : OLD;
@@ -829,8 +837,14 @@ static int resumed_rivalled(struct step_world *w, enum kind k)
 	enum op op = op_of(w);
 	int by_set = w->rival->act == rival_set, by_delete = w->rival->act == rival_delete;
 
-	if (w->overtaken != STEP_RIVALLED || notes->may_go || is_number(w))
+	if (w->overtaken != STEP_RIVALLED || notes->may_go)
 		return 0;
+	if (is_number(w)) {
+		/* Of two additions none is lost; the first one to a number that is absent makes it, which is worth none. */
+		STEP_NEED(!by_set || rival != 0 || result <= 0 || k == BOTH ||
+			  (op == INCR_NEW && k == NEW));
+		return 0;
+	}
 	/* Each of the two has replaced what was there before. */
 	if (by_delete && (op == DELETE || op == DELETE_LARGE) && result >= 0 && rival >= 0)
 		STEP_NEED(result + rival == 1 && k == ABSENT);
