@@ -395,6 +395,53 @@ static void notes_of_locks_that_are_not_held_take_no_place(void **state)
 	coshm__op_end(&op);
 }
 
+/* Leaves a note of the lock behind, as who waits for it has one, or had it when he held it. */
+static void *exits_with_note(void *arg)
+{
+	struct coshm__op op;
+	struct toy_shm *toy;
+
+	if (toy_begin(&op, token, &toy) == 0) {
+		coshm__a64_store_relaxed(&op.thread->lock_offset[0],
+					 coshm__offset_of(op.segment, &toy->lock) |
+						 *(uint64_t *)arg);
+		coshm__op_end(&op);
+	}
+	return NULL;
+}
+
+static void exit_with_note(uint64_t mark)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, exits_with_note, &mark), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static void thread_that_exits_repairs_no_lock_that_it_does_not_hold(void **state)
+{
+	struct toy_shm *toy = toy_peek(token);
+	struct proc *holder = spawn_holder();
+	uint32_t owner = coshm__rlock_owner(&toy->lock);
+	struct coshm__op op;
+
+	(void)state;
+	/* Another member holds it. */
+	exit_with_note(COSHM__LOCK_IS_HELD);
+	assert_int_equal(coshm__rlock_owner(&toy->lock), owner);
+	proc_kill(holder);
+	assert_int_equal(step(LONG_NS), 0);
+	assert_int_equal(toy->recoveries.value, 1);
+	/* Another thread of this process does, while the one that exits has waited for it. */
+	assert_int_equal(toy_begin(&op, token, &toy), 0);
+	assert_int_equal(coshm__rlock_acquire(&op, &toy->lock, 0), 0);
+	exit_with_note(0);
+	assert_int_equal(coshm__rlock_owner(&toy->lock), op.member_id);
+	coshm__rlock_release(&op, &toy->lock);
+	coshm__op_end(&op);
+	assert_int_equal(toy->recoveries.value, 1);
+}
+
 static void *dies_inside(void *arg)
 {
 	struct coshm__op op;
@@ -458,6 +505,7 @@ int main(int argc, char **argv)
 		RLOCK_TEST(release_frees_only_the_callers_own_hold),
 		RLOCK_TEST(two_locks_at_once_and_no_more),
 		RLOCK_TEST(notes_of_locks_that_are_not_held_take_no_place),
+		RLOCK_TEST(thread_that_exits_repairs_no_lock_that_it_does_not_hold),
 		RLOCK_TEST(lock_of_a_cancelled_thread_is_repaired_and_free),
 	};
 

@@ -61,6 +61,7 @@ struct notes {
 	uint64_t id;	  /* of "k" */
 	int actor, rival; /* names of what they were given; 'u' is one that came meanwhile */
 	int dropped;	  /* "k" was, by who overtook */
+	int redriven;	  /* the same */
 };
 
 /* --- payloads: the first byte is the task's name ------------------------------------------------------------ */
@@ -665,6 +666,7 @@ static int overtake(struct step_world *w)
 	if (op >= REDRIVE) {
 		error = coshm_queue_redrive(w->queue, notes->id, NULL);
 		STEP_NEED(error == 0 || error == -ENOENT);
+		notes->redriven = error == 0;
 	}
 	/* The same task once more, in another life: who looked at the first one must not get it for that. */
 	if (op == RESERVE && w->seen == STEP_BEFORE) {
@@ -745,8 +747,11 @@ static int is_due(const struct step_world *w, int name)
 	/* A rival that has it may give it back when the worker has gone. */
 	if (name == 'k' && op == WORKER)
 		return w->overtaken >= STEP_RIVALLED ? 2 : 0;
-	if (name == 'k' && (op == ACK || op == ACK_BLOCKS || op == DROP || op == DROP_BLOCKS))
+	if (name == 'k' && (op == ACK || op == ACK_BLOCKS))
 		there = 0;
+	/* Who overtook may have redriven it first. */
+	if (name == 'k' && (op == DROP || op == DROP_BLOCKS))
+		there = notes->redriven;
 	if (name == 'k' && op <= ENQUEUE_ASLEEP)
 		there = 1;
 	/* A rival may have made room. */
@@ -800,8 +805,8 @@ static int resumed(struct step_world *w)
 	} else if (op != REDRIVE_ALL) {
 		STEP_NEED(result == 1 ||
 			  (result == -ENOENT && notes->dropped && w->seen == STEP_BEFORE) ||
-			  /* who overtook has redriven it */
-			  (result == -ENOENT && w->overtaken == STEP_OVERTAKEN));
+			  (result == -ENOENT && notes->redriven));
+		STEP_NEED(!notes->redriven || result == -ENOENT);
 	}
 	if (w->overtaken != STEP_OVERTAKEN || is_reserve(op) || op >= REDRIVE)
 		return STEP_EITHER;
