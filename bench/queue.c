@@ -26,9 +26,9 @@ static uint64_t tasks;
 static _Atomic uint64_t *received; /* hand-off: shared by both sides */
 
 static const struct channel *const channels[] = {
-	&channel_ticket,     &channel_bell,	    &channel_coshm, &channel_coshm_large,
-	&channel_ck_mpmc,    &channel_ck_spsc,	    &channel_pipe,  &channel_mq,
-	&channel_redis_list, &channel_redis_stream,
+	&channel_ticket,  &channel_bell,    &channel_coshm,	 &channel_coshm_large,
+	&channel_ck_mpmc, &channel_ck_spsc, &channel_rte,	 &channel_rte_rts,
+	&channel_pipe,	  &channel_mq,	    &channel_redis_list, &channel_redis_stream,
 };
 
 enum { CHANNELS = sizeof(channels) / sizeof(channels[0]) };
@@ -95,7 +95,8 @@ static int puts_some(const struct bench_worker *worker)
 	return worker->number < worker->of->number[PRODUCERS];
 }
 
-static unsigned char payload[CHANNEL_PAYLOAD_MAX];
+/* Aligned as DPDK's ring wants its elements. */
+static unsigned char payload[CHANNEL_PAYLOAD_MAX] __attribute__((aligned(16)));
 
 static void work_both(struct bench_worker *worker)
 {

@@ -40,6 +40,6 @@ struct channel {
 
 extern const struct channel channel_bell, channel_ck_mpmc, channel_ck_spsc, channel_coshm,
 	channel_coshm_large, channel_mq, channel_pipe, channel_redis_list, channel_redis_stream,
-	channel_ticket;
+	channel_rte, channel_rte_rts, channel_ticket;
 
 #endif
