@@ -57,6 +57,11 @@ static int prepare(const struct bench_case *c)
 		snprintf(bench_absent, sizeof(bench_absent), "%s", channel->absent);
 		return -1;
 	}
+	if (channel->needs_cpus && c->procs > bench_cpu_count()) {
+		snprintf(bench_absent, sizeof(bench_absent),
+			 "takes minutes where processes share a CPU");
+		return -1;
+	}
 	if (channel->open((size_t)c->number[PAYLOAD]))
 		return -1;
 	channel->close();

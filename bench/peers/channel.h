@@ -26,6 +26,7 @@ struct channel {
 	const char *absent; /* why it is not built in; then the rest is NULL */
 	size_t payload_max_bytes;
 	int one_each;	   /* at most one sender and one receiver */
+	int needs_cpus;	   /* who waits for one without a CPU keeps his own: one for each process */
 	int spins, sleeps; /* what get can do while it waits; coshm does the one, then the other */
 	int server;
 	int slowness; /* messages per run are divided by it */

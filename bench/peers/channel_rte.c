@@ -83,6 +83,7 @@ const struct channel channel_rte = {
 	.name = "DPDK rte_ring MP/MC",
 	.lacks = LACKS_OF_DEFAULT,
 	.payload_max_bytes = MESSAGE_BYTES,
+	.needs_cpus = 1,
 	.spins = 1,
 	.slowness = 1,
 	.open = default_open,
