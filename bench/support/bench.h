@@ -33,6 +33,8 @@ struct bench_worker {
 	uint64_t operations; /* timed cases: added to by each step */
 	uint64_t wrong;	     /* answers that must not be */
 	uint64_t at;	     /* the case's own: its place in a load */
+	pid_t helper;	     /* a process that works for this one alone: its CPU time counts, too */
+	uint64_t aside_ns;   /* CPU time that is not the subject's: added to by each step */
 };
 
 struct bench_case {
@@ -105,6 +107,7 @@ int bench_main(int argc, char **argv, const struct bench_program *program);
 int bench_cpu_count(void);
 void bench_pin(int number); /* to one of the CPUs this process may use, counted around */
 uint64_t bench_now_ns(void);
+uint64_t bench_cpu_ns(pid_t process); /* its CPU time so far */
 /* A name for the program's segment. */
 const char *bench_segment_name(void);
 void bench_kill_at_exit(const pid_t *server); /* whatever it is then; 0: nothing */

@@ -47,12 +47,22 @@ int bench_shares_cpus(const struct bench_case *c)
 	return c->procs > bench_cpu_count() || c->uses_server;
 }
 
-static uint64_t cpu_now_ns(void)
+static uint64_t cpu_now_ns(const struct bench_worker *worker)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec +
+	       (worker->helper ? bench_cpu_ns(worker->helper) : 0);
+}
+
+/* Workers that share a CPU wait for each other's, too. */
+static uint64_t aside_on_the_clock_ns(const struct bench_worker *worker)
+{
+	int procs = worker->of->procs, cpus = bench_cpu_count();
+
+	return procs > cpus ? worker->aside_ns * (uint64_t)procs / (uint64_t)cpus
+			    : worker->aside_ns;
 }
 
 static long switches_now(void)
@@ -71,6 +81,7 @@ static void warm_up(struct bench_worker *worker, uint64_t for_ns)
 	while (worker->operations < worker->of->warm_up && bench_now_ns() < until_ns)
 		worker->of->step(worker);
 	worker->operations = 0;
+	worker->aside_ns = 0;
 }
 
 static void work(const struct task *task)
@@ -93,7 +104,7 @@ static void work(const struct task *task)
 	while (!atomic_load_explicit(&meeting->go, memory_order_acquire))
 		sched_yield();
 	outcome->switches = switches_now();
-	cpu_ns = cpu_now_ns();
+	cpu_ns = cpu_now_ns(&worker);
 	outcome->begin_ns = bench_now_ns();
 	if (c->work) {
 		worker.share = c->total / (uint64_t)c->procs;
@@ -105,8 +116,8 @@ static void work(const struct task *task)
 			now_ns = bench_now_ns();
 		} while (now_ns - outcome->begin_ns < for_ns);
 	}
-	outcome->end_ns = now_ns;
-	outcome->cpu_ns = cpu_now_ns() - cpu_ns;
+	outcome->end_ns = now_ns - aside_on_the_clock_ns(&worker);
+	outcome->cpu_ns = cpu_now_ns(&worker) - cpu_ns - worker.aside_ns;
 	outcome->switches = switches_now() - outcome->switches;
 	outcome->operations = worker.operations;
 	outcome->wrong = worker.wrong;
