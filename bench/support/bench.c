@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { REMOVALS_MAX = 16 };
+enum { REMOVALS_MAX = 32 };
 
 int bench_quick, bench_cpu_time;
 char bench_absent[128];

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -43,30 +44,46 @@ static void run(const struct bench_server *server, const char *const arguments[]
 	_exit(127);
 }
 
-int bench_server_start(struct bench_server *server, const char *const arguments[])
+void bench_server_folder(struct bench_server *server)
 {
-	const struct timespec moment = {.tv_nsec = 10000000};
-	int status;
-
 	snprintf(server->folder, sizeof(server->folder), "/tmp/coshm-bench-XXXXXX");
 	if (!mkdtemp(server->folder))
 		bench_fail("mkdtemp");
 	snprintf(server->socket, sizeof(server->socket), "%s/socket", server->folder);
 	bench_remove_at_exit(server->folder);
 	bench_remove_at_exit(server->socket);
+}
+
+static int listens(const struct bench_server *server)
+{
+	struct bench_wire *wire = bench_wire_open(server->socket);
+
+	bench_wire_close(wire);
+	return wire != NULL;
+}
+
+static int calls(const struct bench_server *server)
+{
+	struct pollfd listener = {.fd = server->listener, .events = POLLIN};
+
+	return poll(&listener, 1, 0) == 1;
+}
+
+static int start(struct bench_server *server, const char *const arguments[],
+		 int (*is_there)(const struct bench_server *))
+{
+	const struct timespec moment = {.tv_nsec = 10000000};
+	int status;
+
 	bench_kill_at_exit(&server->pid);
 	server->pid = fork();
 	if (server->pid < 0)
 		bench_fail("fork");
 	if (server->pid == 0)
 		run(server, arguments);
-	for (int i = 0; i < 500; i++) {
-		struct bench_wire *wire = bench_wire_open(server->socket);
-
-		if (wire) {
-			bench_wire_close(wire);
+	for (int i = 0; i < 3000; i++) {
+		if (is_there(server))
 			return 0;
-		}
 		if (waitpid(server->pid, &status, WNOHANG) == server->pid) {
 			server->pid = 0;
 			break;
@@ -81,6 +98,18 @@ int bench_server_start(struct bench_server *server, const char *const arguments[
 	return -1;
 }
 
+int bench_server_start(struct bench_server *server, const char *const arguments[])
+{
+	bench_server_folder(server);
+	return start(server, arguments, listens);
+}
+
+int bench_server_start_caller(struct bench_server *server, const char *const arguments[])
+{
+	server->listener = bench_wire_listen(server->socket);
+	return start(server, arguments, calls);
+}
+
 void bench_server_stop(struct bench_server *server)
 {
 	if (server->pid > 0) {
@@ -88,6 +117,9 @@ void bench_server_stop(struct bench_server *server)
 		waitpid(server->pid, NULL, 0);
 	}
 	server->pid = 0;
+	if (server->listener > 0)
+		close(server->listener);
+	server->listener = 0;
 	unlink(server->socket);
 	rmdir(server->folder);
 	bench_removed(server->socket);

@@ -4,6 +4,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,22 +13,56 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-struct bench_wire *bench_wire_open(const char *path)
+static struct sockaddr_un address_of(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	return address;
+}
+
+/* Takes the descriptor. */
+static struct bench_wire *wire_of(int fd)
+{
 	struct bench_wire *wire = calloc(1, sizeof(*wire));
 
 	if (!wire)
 		bench_fail("calloc");
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	wire->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (wire->fd < 0 || connect(wire->fd, (const struct sockaddr *)&address, sizeof(address))) {
-		if (wire->fd >= 0)
-			close(wire->fd);
-		free(wire);
-		return NULL;
-	}
+	wire->fd = fd;
 	return wire;
+}
+
+struct bench_wire *bench_wire_open(const char *path)
+{
+	struct sockaddr_un address = address_of(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && !connect(fd, (const struct sockaddr *)&address, sizeof(address)))
+		return wire_of(fd);
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+int bench_wire_listen(const char *path)
+{
+	struct sockaddr_un address = address_of(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) ||
+	    listen(fd, BENCH_WORKERS_MAX))
+		bench_fail("listen");
+	return fd;
+}
+
+struct bench_wire *bench_wire_accept(int listener)
+{
+	struct pollfd caller = {.fd = listener, .events = POLLIN};
+	int fd = -1;
+
+	if (poll(&caller, 1, 60000) == 1)
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	return fd < 0 ? NULL : wire_of(fd);
 }
 
 void bench_wire_close(struct bench_wire *wire)

@@ -17,6 +17,9 @@ struct bench_wire {
 
 /* NULL: nobody listens there. */
 struct bench_wire *bench_wire_open(const char *path);
+/* The other end: a socket, and who connects to it, within a minute. NULL: nobody does. */
+int bench_wire_listen(const char *path);
+struct bench_wire *bench_wire_accept(int listener);
 void bench_wire_close(struct bench_wire *wire);
 
 /* Collects; what is collected goes out when an answer is wanted. Errors end the process: a bench has no plan B. */
