@@ -8,8 +8,10 @@
  * 24-byte keys, 1,000,000 of them, values of 100 bytes (100,000 keys where values have 4 KiB), Zipf(0.99) over a random
  * permutation or uniform. Every get copies the value out and looks at both its ends. Workers are processes, one per CPU
  * while there are enough; tables that cannot be shared by processes are used by threads. Servers wait for an answer per
- * operation, and run on the same CPUs as their clients. Where values are evicted, each store has 64 MiB.
+ * operation, and run on the same CPUs as their clients. What only another language reaches is asked for by a script in
+ * long stretches, and what its loop takes is subtracted. Where values are evicted, each store has 64 MiB.
  */
+#include "peers/interpreter.h"
 #include "peers/store.h"
 
 #include <coshm/coshm.h>
@@ -23,8 +25,8 @@ enum { STEP = 64 };
 static uint32_t key_count;
 
 static const struct store *const stores[] = {
-	&store_model, &store_coshm,	&store_rculfhash, &store_ck,
-	&store_lmdb,  &store_memcached, &store_redis,
+	&store_model,	  &store_coshm, &store_rculfhash, &store_ck,	      &store_lmdb,
+	&store_memcached, &store_redis, &store_apcu,	  &store_shared_dict,
 };
 
 enum { STORES = sizeof(stores) / sizeof(stores[0]) };
@@ -110,17 +112,31 @@ static int prepare(const struct bench_case *c)
 	return store_prepare(store_of(c), &load_of(c)->shape);
 }
 
+static const char *operation_of(const struct bench_worker *worker)
+{
+	return load_of(worker->of)->operations == SET ? "set" : "get";
+}
+
 static void begin(struct bench_worker *worker)
 {
+	const struct store *store = store_of(worker->of);
 	uint32_t far_apart = BENCH_LOAD_LENGTH / 8 * 3 / STEP * STEP;
 
 	worker->at = (uint64_t)worker->number * far_apart + worker->of->number[1];
-	store_of(worker->of)->enter();
+	if (store->interpreter)
+		interpreter_begin(store->interpreter, operation_of(worker), worker);
+	else
+		store->enter();
 }
 
 static void end(struct bench_worker *worker)
 {
-	store_of(worker->of)->leave();
+	const struct store *store = store_of(worker->of);
+
+	if (store->interpreter)
+		interpreter_end(store->interpreter);
+	else
+		store->leave();
 }
 
 static int get_is_right(const struct store *store, store_key key, size_t value_bytes, int may_miss)
@@ -174,6 +190,11 @@ static void step_set(const struct store *store, const struct load *load,
 		worker->wrong += store->set(keys[i], value) != 1;
 }
 
+static void step_by_script(struct bench_worker *worker)
+{
+	interpreter_step(store_of(worker->of)->interpreter, operation_of(worker), worker);
+}
+
 static void step(struct bench_worker *worker)
 {
 	const struct store *store = store_of(worker->of);
@@ -208,6 +229,9 @@ static int takes_part(const struct store *store, const struct load *load, int pr
 		return 0;
 	if (load->operations == MGET && !store->has_mget && !store->absent)
 		return 0;
+	if (store->interpreter)
+		return load->distribution == BENCH_ZIPF && !load->set_percent &&
+		       load->operations != MGET && procs <= INTERPRETER_PROCS;
 	/* A server's answer does not get faster: with many clients it is one figure for all. */
 	return !store->server || procs <= 4;
 }
@@ -234,7 +258,7 @@ static void add_case(const struct load *load, const char *question, int procs, i
 		.uses_server = store->server,
 		.prepare = prepare,
 		.begin = begin,
-		.step = step,
+		.step = store->interpreter ? step_by_script : step,
 		.end = end,
 		.warm_up = BENCH_LOAD_LENGTH / 2,
 		.context = load,
@@ -291,8 +315,11 @@ static void close_all(void)
 	bench_need(coshm_segment_unlink(name), "unlink");
 	bench_note("bytes per item beyond key and value",
 		   (double)config.size_bytes / (double)count - 124, "bytes");
-	for (int s = 0; s < STORES; s++)
+	for (int s = 0; s < STORES; s++) {
 		store_close(stores[s]);
+		if (stores[s]->interpreter)
+			interpreter_report(stores[s]->interpreter);
+	}
 }
 
 static int option(const char *name, const char *value)

@@ -20,6 +20,8 @@ struct store_shape {
 
 typedef const char store_key[BENCH_KEY_BYTES];
 
+struct interpreter;
+
 struct store {
 	const char *name;
 	const char *lacks;
@@ -28,6 +30,7 @@ struct store {
 	int evicts;
 	int server;
 	int has_mget;
+	struct interpreter *interpreter; /* instead of all but open, fill and close */
 
 	int (*open)(const struct store_shape *shape);  /* empty; -1: bench_absent says why */
 	void (*fill)(const struct store_shape *shape); /* NULL: by set */
@@ -54,6 +57,6 @@ void store_close(const struct store *store);
 void store_value(char *value, size_t size_bytes, uint32_t number);
 
 extern const struct store store_model, store_coshm, store_rculfhash, store_ck, store_lmdb,
-	store_memcached, store_redis;
+	store_memcached, store_redis, store_apcu, store_shared_dict;
 
 #endif
