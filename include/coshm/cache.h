@@ -93,9 +93,10 @@ struct coshm_cache_request {
  * Life: create, open, close. Creating is KILL-safe: a half-made cache is invisible and its space is reused.
  * Returns   0; -EEXIST; -ENOENT; -EPROTOTYPE (the name is another type); -EINVAL; -EDQUOT (segment full: larger
  *           size_max_bytes); -ENOSPC (tmpfs full); -EFBIG (the segment would have to grow over RLIMIT_FSIZE); -EAGAIN
- *           (directory busy for 100 ms); -EROFS; -ESTALE (segment removed); -EMFILE (too many handles, or no
- *           descriptor to grow by); -ENOMEM (of this process; the segment may keep what it grew by); -EUSERS;
- *           -EUCLEAN, -ENOTRECOVERABLE (damage)
+ *           (directory busy for 100 ms, or no room before somebody is done who cleans up behind the dead, and may be
+ *           stopped in it); -EROFS; -ESTALE (segment removed); -EMFILE (too many handles, or no descriptor to grow
+ *           by); -ENOMEM (of this process; the segment may keep what it grew by); -EUSERS; -EUCLEAN,
+ *           -ENOTRECOVERABLE (damage)
  */
 COSHM_CHECK_RESULT int coshm_cache_create(struct coshm_segment *segment, const char *name,
 					  const struct coshm_cache_config *config, uint32_t flags,

@@ -517,6 +517,17 @@ static int build_finish(struct coshm__op *op, const struct building *building,
 	return error;
 }
 
+/* The dead may keep memory and entries. 1 they do not any more; 0 somebody has been cleaning up for 100 ms */
+static int make_room(struct coshm__op *op)
+{
+	const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
+
+	coshm__reap_all(op, UINT64_MAX, NULL);
+	for (int waits = 0; waits < 100 && coshm__somebody_reaps(op->segment); waits++)
+		nanosleep(&pause, NULL);
+	return !coshm__somebody_reaps(op->segment);
+}
+
 /* 0 created, *ret_handle is the creator's; 1 there is one of that name already, which @flags allow; negative */
 static int object_build(struct coshm_segment *token, const char *text,
 			const struct coshm__object_type *type, uint64_t size_bytes, uint32_t flags,
@@ -526,7 +537,7 @@ static int object_build(struct coshm_segment *token, const char *text,
 	struct coshm__op op;
 	struct name name;
 	struct building building = {0};
-	int reaped = 0, error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
+	int is_reaped = 0, was_full = 0, error = coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT);
 
 	if (error)
 		return error;
@@ -545,15 +556,18 @@ static int object_build(struct coshm_segment *token, const char *text,
 		const struct timespec pause = {.tv_nsec = (long)COSHM__NS_PER_MS};
 
 		error = build_or_find(&op, &name, type->type, size_bytes, &building);
-		if ((error == -EDQUOT || error == -ENOSPC || error == -EFBIG) && !reaped) {
-			/* The dead may keep memory and entries. */
-			reaped = 1;
-			coshm__reap_all(&op, UINT64_MAX, NULL);
-			for (int waits = 0; waits < 100 && coshm__somebody_reaps(op.segment);
-			     waits++)
-				nanosleep(&pause, NULL);
-			error = 0;
-			continue;
+		if ((error == -EDQUOT || error == -ENOSPC || error == -EFBIG) && !is_reaped) {
+			if (!was_full) {
+				was_full = 1;
+				is_reaped = make_room(&op);
+				error = 0;
+				continue;
+			}
+			error = coshm__fail(
+				-EAGAIN,
+				"%s: no room for \"%s\" before a member is done that has "
+				"been cleaning up for 100 ms; is it stopped?",
+				op.segment->path, text);
 		}
 		if (error == -EINPROGRESS && tries == 100)
 			error = coshm__fail(-EAGAIN,

@@ -321,7 +321,7 @@ static int create_twice(void *arg)
 		return 1;
 	error = toy_create_sized(segment, "next", MOST_BYTES, &token);
 	atomic_store(&shared->stop, 2);
-	if (error != -EDQUOT)
+	if (error != -EAGAIN)
 		return 2;
 	if (wait_for_step(3))
 		return 3;
