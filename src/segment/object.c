@@ -566,7 +566,7 @@ static int object_build(struct coshm_segment *token, const char *text,
 			error = coshm__fail(
 				-EAGAIN,
 				"%s: no room for \"%s\" before a member is done that has "
-				"been cleaning up for 100 ms; is it stopped?",
+				"been cleaning up for 100 ms; if it is stopped, resume or kill it",
 				op.segment->path, text);
 		}
 		if (error == -EINPROGRESS && tries == 100)
