@@ -20,7 +20,9 @@
  *               P6 A caller with a stale clock (stopped, preempted) gets no more than one with a fresh clock.
  * Not promised  N1 Fairness between waiters.
  *               N2 When more keys have debt than the table holds, the one with the least debt of its 16 slots is
- *                  forgotten and starts full again (counter evicted_live). A key without debt needs no memory.
+ *                  forgotten and starts full again (counter evicted_live). A key without debt needs no memory. A try
+ *                  under way on the forgotten key is charged to the one in its place, if their debts end at the same
+ *                  nanosecond.
  *               N3 A key is kept as a keyed fingerprint (SipHash): two of 1e6 keys share one with a probability of 1e-7.
  *               N4 Memory that was written over by others gives answers, not promises; and the table heals.
  * After a kill  nothing to do. A half-made entry is finished or replaced by whoever needs its slot.

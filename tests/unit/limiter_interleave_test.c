@@ -652,6 +652,68 @@ static void stale_caller_does_not_take_a_full_debt_for_none(void **state)
 	assert_true(explore(&scenario) > 100);
 }
 
+/*
+ * A caller who has found key 0 stands still while key 1 displaces it, and while key 0 comes back in its place: the debt of
+ * key 1, which he may have seen in between, is not his. All other slots are deeper in debt.
+ */
+static void prepare_debt_of_another(void)
+{
+	world_fill(1, HOUR, 2);
+	slot_set(0, 0, START_NS - HOUR);
+	for (int i = 1; i < POSITIONS; i++)
+		slot_set(i, 100 + (uint64_t)i, START_NS + 2 * HOUR + SECOND);
+	interesting = 1u << 0;
+	caller_count = 0;
+	caller_add(0, 1);
+	caller_add(1, 2);
+	callers[1].late_ns = 1; /* N2: never the same time as key 0's */
+	caller_add(0, 1);
+}
+
+static void check_debt_of_another(void)
+{
+	fail_if(allowed_of(0) != 2, "refused for the debt of another key");
+}
+
+static void key_is_not_refused_for_the_debt_of_the_one_in_between(void **state)
+{
+	const struct scenario scenario = {prepare_debt_of_another, check_debt_of_another,
+					  .switches = 3};
+
+	(void)state;
+	assert_true(explore(&scenario) > 1000);
+}
+
+/* A life is a number of seven bits: who stood still for 128 lives of the slot meets the one that he saw. */
+static void settling_a_claim_of_128_lives_ago_changes_nothing(void **state)
+{
+	struct coshm__limiter_key old = key_number(0), other = key_number(1);
+	struct coshm__limiter_slot slot;
+	uint64_t claim, key_word;
+
+	(void)state;
+	world_fill(1, HOUR, 1);
+	slot = slot_at(&old, 0);
+	claim = coshm__limiter_next_word(coshm__a64_load_relaxed(slot.key), old.word) |
+		COSHM__LIMITER_CLAIM;
+	for (int life = 0; life < 128; life++) {
+		const struct seen seen = {.tat = coshm__a64_load_relaxed(slot.tat),
+					  .word = coshm__a64_load_relaxed(slot.key)};
+		uint64_t next = claim_for(&slot, seen, (life == 0 ? &old : &other)->word);
+
+		if (life == 0)
+			assert_int_equal(next, claim);
+		assert_int_equal(settle(&slot, next), next & ~COSHM__LIMITER_CLAIM);
+		assert_true(coshm__a64_cas_acq_rel(slot.tat, &next, coshm__gcra_ticks(START_NS)));
+	}
+	key_word = coshm__a64_load_relaxed(slot.key);
+	/* The test is of use only if this is the life before the claim's. */
+	assert_int_equal((key_word + COSHM__LIMITER_LIFE_ONE) & COSHM__LIMITER_LIFE_MASK,
+			 claim & COSHM__LIMITER_LIFE_MASK);
+	assert_int_equal(settle(&slot, claim), key_word);
+	assert_int_equal(coshm__a64_load_relaxed(slot.key), key_word);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -665,6 +727,8 @@ int main(void)
 		cmocka_unit_test(key_that_is_displaced_before_it_is_charged_gets_exactly_its_burst),
 		cmocka_unit_test(stale_caller_gains_nothing_from_a_forgotten_debt),
 		cmocka_unit_test(stale_caller_does_not_take_a_full_debt_for_none),
+		cmocka_unit_test(key_is_not_refused_for_the_debt_of_the_one_in_between),
+		cmocka_unit_test(settling_a_claim_of_128_lives_ago_changes_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
