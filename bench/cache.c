@@ -31,7 +31,7 @@ static const struct store *const stores[] = {
 
 enum { STORES = sizeof(stores) / sizeof(stores[0]) };
 
-enum operations { GET, MGET, SET };
+enum operations { GET, GET_AFTER, MGET, SET };
 
 struct load {
 	const char *name;
@@ -50,6 +50,10 @@ static struct load loads[] = {
 	 .procs = {1, 2, 4, 8, 16},
 	 .floor_m_per_s = 5},
 	{.name = "get, uniform", .distribution = BENCH_UNIFORM, .procs = {1, 2}},
+	{.name = "get, each key known by the last value, Zipf",
+	 .distribution = BENCH_ZIPF,
+	 .operations = GET_AFTER,
+	 .procs = {1, 2}},
 	{.name = "95/5 get/set, Zipf",
 	 .distribution = BENCH_ZIPF,
 	 .set_percent = 5,
@@ -165,6 +169,23 @@ static void step_mixed(const struct store *store, const struct load *load,
 	}
 }
 
+/*
+ * In a loop over keys that are known the CPU works on several gets at once. Where work hangs on the value it cannot, and
+ * neither can it here: which key is next is known only when the last value is there.
+ */
+static void step_after(const struct store *store, const struct load *load,
+		       struct bench_worker *worker, store_key *keys)
+{
+	char value[STORE_VALUE_MAX] = {0};
+	unsigned int last = 0;
+
+	for (unsigned int i = 0; i < STEP; i++) {
+		worker->wrong += store->get(keys[i + (last >> 8)], value) != 1;
+		last = (unsigned char)value[load->shape.value_bytes - 1];
+		bench_forget(last);
+	}
+}
+
 static void step_mget(const struct store *store, const struct load *load,
 		      struct bench_worker *worker, store_key *keys)
 {
@@ -208,6 +229,9 @@ static void step(struct bench_worker *worker)
 	case GET:
 		step_mixed(store, load, worker, keys);
 		break;
+	case GET_AFTER:
+		step_after(store, load, worker, keys);
+		break;
 	case MGET:
 		step_mget(store, load, worker, keys);
 		break;
@@ -229,9 +253,13 @@ static int takes_part(const struct store *store, const struct load *load, int pr
 		return 0;
 	if (load->operations == MGET && !store->has_mget && !store->absent)
 		return 0;
+	/* A server is waited for in any case. */
+	if (load->operations == GET_AFTER && store->server)
+		return 0;
 	if (store->interpreter)
 		return load->distribution == BENCH_ZIPF && !load->set_percent &&
-		       load->operations != MGET && procs <= INTERPRETER_PROCS;
+		       load->operations != MGET && load->operations != GET_AFTER &&
+		       procs <= INTERPRETER_PROCS;
 	/* A server's answer does not get faster: with many clients it is one figure for all. */
 	return !store->server || procs <= 4;
 }

@@ -140,6 +140,9 @@ static inline void bench_use(const void *bytes)
 	__asm__ __volatile__("" : : "r"(bytes) : "memory");
 }
 
+/* Makes the compiler forget what the number can be. */
+#define bench_forget(number) __asm__ __volatile__("" : "+r"(number))
+
 static inline void bench_pause(void)
 {
 #if defined(__x86_64__)
