@@ -3,7 +3,7 @@
  * base/hash.h - two keyed hashes, for two dangers
  *
  * coshm__hash_place puts a key into a bucket: XXH3 with a secret seed. Who floods one bucket makes it slow, not wrong.
- * coshm__hash_fingerprint stands for a key that is not kept: SipHash-2-4, where a forged collision would make two
+ * coshm__hash_fingerprint stands for a key that is not kept: SipHash-1-3, where a forged collision would make two
  * clients share one bucket of tokens.
  */
 #ifndef COSHM__BASE_HASH_H

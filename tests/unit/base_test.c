@@ -17,7 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* The vectors of the SipHash paper's reference code: key 00 .. 0f, inputs of 0, 1, 2 ... bytes 00 01 02 ... */
+/* What other implementations of SipHash-1-3 give: key 00 .. 0f, inputs of 0, 1, 2 ... bytes 00 01 02 ... */
 static void siphash_gives_the_published_vectors(void **state)
 {
 	const uint64_t secret[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
@@ -25,15 +25,17 @@ static void siphash_gives_the_published_vectors(void **state)
 		size_t size;
 		uint64_t hash;
 	} vectors[] = {
-		{0, UINT64_C(0x726fdb47dd0e0e31)},  {1, UINT64_C(0x74f839c593dc67fd)},
-		{2, UINT64_C(0x0d6c8009d9a94f5a)},  {3, UINT64_C(0x85676696d7fb7e2d)},
-		{7, UINT64_C(0xab0200f58b01d137)},  {8, UINT64_C(0x93f5f5799a932462)},
-		{15, UINT64_C(0xa129ca6149be45e5)},
+		{0, UINT64_C(0xabac0158050fc4dc)},  {1, UINT64_C(0xc9f49bf37d57ca93)},
+		{2, UINT64_C(0x82cb9b024dc7d44d)},  {3, UINT64_C(0x8bf80ab8e7ddf7fb)},
+		{4, UINT64_C(0xcf75576088d38328)},  {5, UINT64_C(0xdef9d52f49533b67)},
+		{6, UINT64_C(0xc50d2b50c59f22a7)},  {7, UINT64_C(0xd3927d989bb11140)},
+		{8, UINT64_C(0x369095118d299a8e)},  {13, UINT64_C(0x306f760c1229ffa7)},
+		{15, UINT64_C(0xd320d86d2a519956)}, {23, UINT64_C(0x525a0e7fdae6c123)},
 	};
-	unsigned char input[16];
+	unsigned char input[24];
 
 	(void)state;
-	for (unsigned char i = 0; i < 16; i++)
+	for (unsigned char i = 0; i < sizeof(input); i++)
 		input[i] = i;
 	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++)
 		assert_true(coshm__hash_fingerprint(secret, input, vectors[i].size) ==

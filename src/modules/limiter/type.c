@@ -239,7 +239,7 @@ const struct coshm__object_type coshm__limiter_type = {
 	.name = "limiter",
 	.layout_fingerprint = sizeof(struct coshm__limiter_shm) ^
 			      sizeof(struct coshm__limiter_bucket_shm) << 16 ^
-			      COSHM__GCRA_TICKS_PER_NS << 32 ^ UINT64_C(1) << 48,
+			      COSHM__GCRA_TICKS_PER_NS << 32 ^ UINT64_C(2) << 48,
 	.attach = attach,
 	.detach = detach,
 	.holdings = holdings,
