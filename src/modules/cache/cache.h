@@ -167,6 +167,9 @@ static inline uint32_t coshm__cache_item_bytes(const struct coshm__cache *cache,
 	uint32_t flags = coshm__cache_item_flags(word0);
 	uint32_t inline_bytes = coshm__cache_item_inline(word0);
 
+	if (coshm__likely(flags == 0 && coshm__cache_item_key(word0) != 0))
+		return coshm__cache_align8(cache->head_bytes + coshm__cache_item_key(word0) +
+					   inline_bytes);
 	if (coshm__cache_item_key(word0) == 0 ||
 	    flags > (COSHM__CACHE_ITEM_NUMBER | COSHM__CACHE_ITEM_LARGE) ||
 	    flags == (COSHM__CACHE_ITEM_NUMBER | COSHM__CACHE_ITEM_LARGE) ||
@@ -390,7 +393,9 @@ void coshm__cache_left(struct coshm__op *op, struct coshm__cache *cache, uint64_
 /* Slot that names @page: 0. For pages whose items cannot be read. Number of slots emptied. */
 uint32_t coshm__cache_sweep_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t page);
 
-void coshm__cache_ghost_add(struct coshm__cache *cache, uint64_t hash);
+/* The ghosts' clock, which goes by the bytes that were pushed out. Divides: once per page. */
+uint32_t coshm__cache_ghost_now(const struct coshm__cache *cache);
+void coshm__cache_ghost_add(struct coshm__cache *cache, uint64_t hash, uint32_t now);
 /* 1: the key was dropped unread not long ago. */
 int coshm__cache_ghost_has(const struct coshm__cache *cache, uint64_t hash);
 

@@ -168,6 +168,7 @@ struct walk {
 	uint32_t threshold; /* frequency that survives */
 	uint32_t wanted_pages;
 	uint32_t chunks; /* pages of large values that were given back */
+	uint32_t ghost_now;
 	uint64_t moved_bytes, now_ms, ghost_bytes;
 	uint32_t dead_bytes; /* counted at the end, in case that the page stays */
 };
@@ -303,7 +304,7 @@ static int walk_item(struct coshm__op *op, struct coshm__cache *cache, struct wa
 			  ? COSHM__STAT_CACHE_evicted_small
 			  : COSHM__STAT_CACHE_evicted_main;
 	if (walk->mode == MODE_SMALL && !kept) {
-		coshm__cache_ghost_add(cache, item->hash);
+		coshm__cache_ghost_add(cache, item->hash, walk->ghost_now);
 		walk->ghost_bytes += item->bytes;
 	}
 	drop(op, cache, walk, item, &place, counter);
@@ -384,6 +385,7 @@ static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 	/* H3: who still writes here publishes behind our back. No barrier: see the top of lane.c. */
 	coshm__hazard_scan(op->segment, COSHM__HAZARD_WRITE, &offset, 1, &busy);
 	walk->now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
+	walk->ghost_now = coshm__cache_ghost_now(cache);
 	error = busy ? -EAGAIN : walk_page(op, cache, walk);
 	COSHM__CRASH_POINT(cache_evict_walked);
 	coshm__cache_page_change(cache, walk->page, &word,

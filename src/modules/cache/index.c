@@ -210,12 +210,15 @@ int coshm__cache_find(struct coshm__op *op, const struct coshm__cache *cache, ui
 int coshm__cache_find_location(const struct coshm__cache *cache, uint64_t hash, uint32_t page,
 			       uint32_t offset, struct coshm__cache_place *ret_place)
 {
-	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
+	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = 0;
 	uint32_t distance = coshm__cache_distance(cache, home);
 
-	for (uint32_t d = 0; d <= distance; d++) {
-		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
-			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
+	for (uint32_t d = 0;; d++) {
+		struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
+		uint32_t match = coshm__cache_bucket_match(b, hash);
+
+		while (match) {
+			struct coshm__a64 *slot = coshm__cache_match_next(b, &match);
 			uint64_t word = coshm__cache_slot_load(slot);
 
 			if (word && coshm__cache_slot_page(word) == page &&
@@ -228,9 +231,12 @@ int coshm__cache_find_location(const struct coshm__cache *cache, uint64_t hash, 
 				return 1;
 			}
 		}
+		if (coshm__likely(d >= distance))
+			return 0;
+		if (d == 0)
+			step = step_of(cache, hash);
 		bucket = step_on(cache, bucket, step);
 	}
-	return 0;
 }
 
 /* 0, or -ENOSPC: no place within reach */
@@ -238,7 +244,7 @@ static int insert_once(struct coshm__op *op, struct coshm__cache *cache, uint64_
 		       uint64_t word, void (*before)(void *context, uint32_t slot_index),
 		       void *context)
 {
-	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = step_of(cache, hash);
+	uint64_t home = coshm__cache_home(cache, hash), bucket = home, step = 0;
 	uint64_t word1;
 
 	memcpy(&word1,
@@ -246,8 +252,12 @@ static int insert_once(struct coshm__op *op, struct coshm__cache *cache, uint64_
 		       coshm__cache_slot_offset(word) + 8,
 	       8);
 	for (uint32_t d = 0; d < PROBES; d++) {
-		for (uint32_t i = 0; i < COSHM__CACHE_BUCKET_SLOTS; i++) {
-			struct coshm__a64 *slot = &cache->buckets[bucket].slot[i];
+		struct coshm__cache_bucket_shm *b = &cache->buckets[bucket];
+		uint32_t match =
+			coshm__cache_bucket_match(b, 0); /* the empty ones are among them */
+
+		while (match) {
+			struct coshm__a64 *slot = coshm__cache_match_next(b, &match);
 			uint64_t empty = 0;
 
 			if (coshm__a64_load_relaxed(slot) != 0)
@@ -264,6 +274,8 @@ static int insert_once(struct coshm__op *op, struct coshm__cache *cache, uint64_
 			if (d > 0)
 				spill_less(cache, home);
 		}
+		if (d == 0)
+			step = step_of(cache, hash);
 		bucket = step_on(cache, bucket, step);
 	}
 	return -ENOSPC;
@@ -302,10 +314,10 @@ uint32_t coshm__cache_sweep_page(struct coshm__op *op, struct coshm__cache *cach
 	return swept;
 }
 
-static uint64_t ghost_now(const struct coshm__cache *cache)
+uint32_t coshm__cache_ghost_now(const struct coshm__cache *cache)
 {
-	return coshm__a64_load_relaxed(&cache->shm->ghost_bytes) / cache->ghost_age_bytes %
-	       GHOST_AGES;
+	return (uint32_t)(coshm__a64_load_relaxed(&cache->shm->ghost_bytes) /
+			  cache->ghost_age_bytes % GHOST_AGES);
 }
 
 static uint64_t ghost_fingerprint(uint64_t hash)
@@ -315,11 +327,11 @@ static uint64_t ghost_fingerprint(uint64_t hash)
 	return fingerprint ? fingerprint : 1;
 }
 
-void coshm__cache_ghost_add(struct coshm__cache *cache, uint64_t hash)
+void coshm__cache_ghost_add(struct coshm__cache *cache, uint64_t hash, uint32_t now)
 {
 	struct coshm__a64 *word = &cache->buckets[coshm__cache_home(cache, hash)].meta;
 	uint64_t meta = coshm__a64_load_relaxed(word), next;
-	uint64_t ghost = ghost_fingerprint(hash) << 6 | ghost_now(cache);
+	uint64_t ghost = ghost_fingerprint(hash) << 6 | now;
 
 	do {
 		next = (meta >> GHOST_SHIFT << GHOST_BITS | ghost) & GHOST_MASK;
@@ -332,13 +344,13 @@ int coshm__cache_ghost_has(const struct coshm__cache *cache, uint64_t hash)
 {
 	uint64_t meta =
 		coshm__a64_load_relaxed(&cache->buckets[coshm__cache_home(cache, hash)].meta);
-	uint64_t fingerprint = ghost_fingerprint(hash), now = ghost_now(cache);
+	uint64_t fingerprint = ghost_fingerprint(hash);
 
 	for (uint32_t i = 0; i < GHOST_COUNT; i++) {
 		uint64_t ghost = meta >> (GHOST_SHIFT + i * GHOST_BITS);
 
 		if ((ghost >> 6 & 0x7ff) == fingerprint &&
-		    ((now - ghost) & (GHOST_AGES - 1)) <= GHOST_AGE_LIMIT)
+		    ((coshm__cache_ghost_now(cache) - ghost) & (GHOST_AGES - 1)) <= GHOST_AGE_LIMIT)
 			return 1;
 	}
 	return 0;

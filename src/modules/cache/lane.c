@@ -113,14 +113,15 @@ static uint64_t version_of(uint32_t lane, uint64_t sequence)
 /* The place of an item: describes it, announces its page and writes the first word. */
 static void place(struct coshm__op *op, struct coshm__cache *cache,
 		  const struct coshm__cache_request *request, uint64_t version, uint32_t page,
-		  uint32_t used, uint64_t page_word, struct coshm__cache_space *space)
+		  uint32_t used, uint64_t page_word, uint32_t bytes,
+		  struct coshm__cache_space *space)
 {
 	space->word0 = request->word0 | version >> 32 << 42;
 	space->item = coshm__cache_page(cache, page) + used;
 	space->version_low = (uint32_t)version;
 	space->page = page;
 	space->offset = used;
-	space->bytes = coshm__cache_item_bytes(cache, request->word0);
+	space->bytes = bytes;
 	space->page_word = page_word;
 	note_expiry(&cache->pages[page], request->expire_ms);
 	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
@@ -152,7 +153,7 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 		coshm__a64_store_relaxed(&cache->lanes[lane].sequence, version);
 		version = version_of(lane, version);
 	}
-	place(op, cache, request, version, page, used, page_word, space);
+	place(op, cache, request, version, page, used, page_word, bytes, space);
 	/* The next item's place, if it is as long as this one: the CPU has none of its lines, and the unlock waits for every
 	 * store before it. Past the end of the page this does no harm. */
 	for (uint32_t ahead = 0; ahead < 192; ahead += 64)
@@ -186,7 +187,8 @@ static int append_alone(struct coshm__op *op, struct coshm__cache *cache,
 	sequence = coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1);
 	if (version == 0)
 		version = version_of(cache->lane_total, sequence + 1);
-	place(op, cache, request, version, page, 0, page_word, space);
+	place(op, cache, request, version, page, 0, page_word,
+	      coshm__cache_item_bytes(cache, request->word0), space);
 	note_seal(cache, page, request->item_class, space->bytes, sequence);
 	COSHM__CRASH_POINT(cache_alone_placed);
 	if (!coshm__cache_page_change(cache, page, &page_word, COSHM__CACHE_PAGE_SEALED, 0)) {
