@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench/instructions - operations for scripts/instructions to count the instructions of
+ * bench/instructions - operations for scripts/instructions to count the instructions of, and for scripts/cache-lines the
+ * lines of memory
  *
  *	instructions              names of the operations
  *	instructions NAME COUNT   does one of them so often
+ *	instructions --lines      does each a few times, and then another thread does it on other keys; says where the
+ *	                          segment lies, and to which two addresses it writes before and after each operation
  *
  * One process, public functions only: it can be linked with the library of another commit. What comes before the
  * operations is the same for any COUNT, so that the difference between two counts is that of the operations alone.
  */
 #include <coshm/coshm.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +168,70 @@ static const struct {
 
 enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
 
+/* --- lines -------------------------------------------------------------------------------------------------- */
+
+enum { LINES_WARM_UP = 64, LINES_COUNT = 256, LINES_THREADS = 2 };
+
+static struct {
+	/* Apart, so that a store says which of them it was. */
+	volatile int before;
+	char padding[60];
+	volatile int after;
+} marks;
+
+static void print_segment(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long from, to, longest = 0, start = 0;
+	char line[512];
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (strstr(line, "coshm-instructions-") &&
+		    sscanf(line, "%lx-%lx", &from, &to) == 2 && to - from > longest) {
+			longest = to - from;
+			start = from;
+		}
+	if (maps)
+		fclose(maps);
+	printf("segment %lx %lx\nmarks %lx %lx\ncounts %d %d\n", start, start + longest,
+	       (unsigned long)&marks.before, (unsigned long)&marks.after, LINES_THREADS,
+	       LINES_COUNT);
+	fflush(stdout);
+}
+
+static void *do_each(void *thread)
+{
+	unsigned long first = *(const unsigned long *)thread * (LINES_WARM_UP + LINES_COUNT);
+
+	for (int o = 0; o < OPERATIONS; o++) {
+		for (unsigned long i = 0; i < LINES_WARM_UP; i++)
+			operations[o].once(first + i);
+		for (unsigned long i = LINES_WARM_UP; i < LINES_WARM_UP + LINES_COUNT; i++) {
+			marks.before = 1;
+			operations[o].once(first + i);
+			marks.after = 1;
+		}
+	}
+	return NULL;
+}
+
+/* Both threads are there all the time, so that neither gets the slot of the other. */
+static void lines(void)
+{
+	unsigned long numbers[LINES_THREADS];
+	pthread_t thread;
+
+	set_up();
+	print_segment();
+	for (unsigned long t = 0; t < LINES_THREADS; t++) {
+		numbers[t] = t;
+		if (t == 0)
+			do_each(&numbers[t]);
+		else if (pthread_create(&thread, NULL, do_each, &numbers[t]) == 0)
+			pthread_join(thread, NULL);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long count = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
@@ -182,6 +250,11 @@ int main(int argc, char **argv)
 		need(coshm_segment_detach(segment), "detach");
 		return 0;
 	}
-	fprintf(stderr, "usage: instructions [NAME COUNT]\n");
+	if (argc == 2 && strcmp(argv[1], "--lines") == 0) {
+		lines();
+		need(coshm_segment_detach(segment), "detach");
+		return 0;
+	}
+	fprintf(stderr, "usage: instructions [NAME COUNT | --lines]\n");
 	return 2;
 }
