@@ -3,13 +3,14 @@
  * bench/cache - what does an operation on the cache cost, beside a model that does the least that is possible, and beside
  * what one would take instead?
  *
- *	cache [--keys N] [options of all benches]
+ *	cache [--keys N] [--pages 2M] [options of all benches]
  *
  * 24-byte keys, 1,000,000 of them, values of 100 bytes (100,000 keys where values have 4 KiB), Zipf(0.99) over a random
  * permutation or uniform. Every get copies the value out and looks at both its ends. Workers are processes, one per CPU
  * while there are enough; tables that cannot be shared by processes are used by threads. Servers wait for an answer per
  * operation, and run on the same CPUs as their clients. What only another language reaches is asked for by a script in
- * long stretches, and what its loop takes is subtracted. Where values are evicted, each store has 64 MiB.
+ * long stretches, and what its loop takes is subtracted. Where values are evicted, each store has 64 MiB. With --pages 2M the
+ * tables that lie in this program's memory, and the segment, are in pages of 2 MiB.
  */
 #include "peers/interpreter.h"
 #include "peers/store.h"
@@ -352,6 +353,8 @@ static void close_all(void)
 
 static int option(const char *name, const char *value)
 {
+	if (strcmp(name, "--pages") == 0 && value && strcmp(value, "2M") == 0)
+		return bench_huge_pages = 1;
 	if (strcmp(name, "--keys") != 0 || !value)
 		return 0;
 	key_count = (uint32_t)atoi(value);
@@ -362,7 +365,7 @@ int main(int argc, char **argv)
 {
 	const struct bench_program program = {
 		.name = "cache",
-		.options = "[--keys N]",
+		.options = "[--keys N] [--pages 2M]",
 		.option = option,
 		.rounds = 5,
 		.seconds = 0.3,

@@ -17,7 +17,10 @@ static int our_open(const struct store_shape *shape)
 		.size_bytes = shape->evict_at_bytes ? shape->evict_at_bytes : all_bytes / 8 * 10,
 		.average_item_bytes = item_bytes,
 	};
-	struct coshm_segment_config memory = {.size_bytes = config.size_bytes + (16 << 20)};
+	struct coshm_segment_config memory = {
+		.size_bytes = config.size_bytes + (16 << 20),
+		.flags = bench_huge_pages ? COSHM_SEGMENT_HUGE_PAGES : 0,
+	};
 
 	value_bytes = shape->value_bytes;
 	bench_need(coshm_segment_create(bench_segment_name(), &memory, 0, &segment), "segment");

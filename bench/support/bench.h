@@ -113,6 +113,7 @@ const char *bench_segment_name(void);
 void bench_kill_at_exit(const pid_t *server); /* whatever it is then; 0: nothing */
 void bench_remove_at_exit(const char *path);  /* file or empty folder, also after a signal */
 void bench_removed(const char *path);	      /* it is gone already */
+extern int bench_huge_pages; /* bench_shared and the segments ask for pages of 2 MiB */
 void *bench_shared(
 	size_t size_bytes); /* zeroed memory, the same for all workers; ends if there is none */
 void bench_need(int result, const char *what); /* ends the process on a negative errno of coshm */

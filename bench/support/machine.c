@@ -70,13 +70,32 @@ uint64_t bench_cpu_ns(pid_t process)
 	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#define HUGE_BYTES ((size_t)2 << 20)
+
+int bench_huge_pages;
+
 void *bench_shared(size_t size_bytes)
 {
-	void *memory =
-		mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	/* Room to align in; it stays mapped. */
+	size_t room_bytes = bench_huge_pages ? HUGE_BYTES : 0;
+	unsigned char *memory = mmap(NULL, size_bytes + room_bytes, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		bench_fail("mmap");
+	if (bench_huge_pages && size_bytes >= HUGE_BYTES) {
+		/* Pages are aligned by their place in the mapping, so that must be aligned, too. */
+		memory =
+			mmap(memory + -(uintptr_t)memory % HUGE_BYTES, size_bytes,
+			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		if (memory == MAP_FAILED)
+			bench_fail("mmap");
+		memset(memory, 0, size_bytes); /* pages are made of pages */
+		madvise(memory, size_bytes, MADV_COLLAPSE);
+	}
 	return memory;
 }
 

@@ -73,7 +73,7 @@ static int config_check(const struct coshm_segment_config *callers,
 		return coshm__fail(-EINVAL,
 				   "member_count_max is 1 to %u, thread_count_max from there to %u",
 				   COSHM__MEMBERS_LIMIT - 1, COSHM__THREADS_LIMIT - 1);
-	if (config->flags & ~(uint32_t)COSHM_SEGMENT_FENCED)
+	if (config->flags & ~(uint32_t)(COSHM_SEGMENT_FENCED | COSHM_SEGMENT_HUGE_PAGES))
 		return coshm__fail(-EINVAL, "unknown segment flags");
 	return 0;
 }
@@ -254,7 +254,10 @@ static int segment_map(struct coshm__segment *segment, const struct coshm__heade
 		return coshm__fail(-EUCLEAN,
 				   "%s is shorter than its header says: truncated or badly copied",
 				   segment->path);
-	base = mmap(NULL, header->size_max_bytes, protection, MAP_SHARED, segment->fd, 0);
+	segment->huge = (header->flags & COSHM_SEGMENT_HUGE_PAGES) != 0;
+	base = segment->huge
+		       ? coshm__map_aligned(header->size_max_bytes, protection, segment->fd)
+		       : mmap(NULL, header->size_max_bytes, protection, MAP_SHARED, segment->fd, 0);
 	if (base == MAP_FAILED)
 		return coshm__fail(-ENOMEM, "%s: mapping %llu bytes: %s (ulimit -v, -l?)",
 				   segment->path, (unsigned long long)header->size_max_bytes,

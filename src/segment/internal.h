@@ -45,6 +45,16 @@ int coshm__file_no_space(const char *path, uint64_t wanted_bytes, int error);
 /* 0; -ENOENT, and zeros: /proc is not mounted; -EMFILE, -ENFILE, -ENOMEM: nobody knows */
 int coshm__boot_id(uint8_t ret_boot_id[16]);
 
+/*
+ * huge.c
+ *
+ * mmap of the file, at an address where pages of 2 MiB are possible if there is room for that; MAP_FAILED and errno.
+ */
+void *coshm__map_aligned(uint64_t size_bytes, int protection, int fd);
+/* In a segment that was made with COSHM_SEGMENT_HUGE_PAGES: asks for them, for this part of it. Takes 0.1 to 1 ms per page. */
+void coshm__huge_pages(const struct coshm__segment *segment, uint64_t offset_bytes,
+		       uint64_t size_bytes);
+
 /* layout.c - sizes and offsets of the fixed part, and what must agree among members */
 uint64_t coshm__layout_fingerprint(void);
 void coshm__layout_fill(struct coshm__header_shm *header, uint32_t member_count_max,

@@ -628,6 +628,18 @@ static int created_open(struct coshm_segment *token, struct coshm__handle *handl
 	return error;
 }
 
+/* Once others can use the object: it takes a while, and nobody waits for it but this process's detach. */
+static void ask_for_huge_pages(struct coshm_segment *token, const struct coshm__handle *handle)
+{
+	struct coshm__op op;
+
+	if (coshm__op_begin(&op, token, COSHM__TYPE_SEGMENT))
+		return;
+	coshm__huge_pages(op.segment, coshm__offset_of(op.segment, handle->object),
+			  handle->size_bytes);
+	coshm__op_end(&op);
+}
+
 int coshm__object_create(struct coshm_segment *token, const char *text,
 			 const struct coshm__object_type *type, uint64_t size_bytes, uint32_t flags,
 			 int (*initialise)(struct coshm__handle *handle, const void *context),
@@ -639,6 +651,8 @@ int coshm__object_create(struct coshm_segment *token, const char *text,
 	if (error)
 		return error;
 	built = object_build(token, text, type, size_bytes, flags, initialise, context, &handle);
+	if (handle)
+		ask_for_huge_pages(token, handle);
 	error = created_open(token, handle, ret_token);
 	errno = saved_errno;
 	if (built == 1)

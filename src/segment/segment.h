@@ -71,6 +71,7 @@ struct coshm__segment {
 	int fd;		       /* O_CLOEXEC; -1 once lost */
 	int read_only;
 	int fenced;		 /* hazards need full fences */
+	int huge;		 /* pages of 2 MiB are asked for */
 	int64_t clock_offset_ns; /* subtract from CLOCK_MONOTONIC */
 	uint64_t device, inode;
 	void *life_mapping; /* holds the member's byte lock for as long as this mm lives; NULL in a fork child */

@@ -27,6 +27,12 @@ expect 0 "create --fenced" create "$seg-fenced" --size 1M --fenced --json
 check_equal "create --json names the segment" "$seg-fenced" "$(in_json segment)"
 run info "$seg-fenced" --json
 check_equal "... makes a fenced segment" true "$(in_json fenced)"
+check_equal "... in pages as always" false "$(in_json huge_pages)"
+expect 0 "create --huge-pages" create "$seg-huge" --size 4M --huge-pages
+run info "$seg-huge" --json
+check_equal "... asks for huge pages" true "$(in_json huge_pages)"
+run info "$seg-huge"
+prints "... and says so" "of 2 MiB where the kernel gives them"
 
 run ls
 prints "ls lists the segment" "$seg "

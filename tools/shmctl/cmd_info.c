@@ -48,6 +48,8 @@ static json_t *info_json(const struct target *target, const struct coshm_segment
 	json_object_set_new(object, "layout_version", json_integer(info->layout_version));
 	json_object_set_new(object, "layout_fingerprint", json_string(fingerprint));
 	json_object_set_new(object, "fenced", json_boolean(info->flags & COSHM_SEGMENT_FENCED));
+	json_object_set_new(object, "huge_pages",
+			    json_boolean(info->flags & COSHM_SEGMENT_HUGE_PAGES));
 	json_object_set_new(object, "removed", json_boolean(info->removed));
 	json_object_set_new(object, "size_bytes", output_json_number(info->size_bytes));
 	json_object_set_new(object, "size_max_bytes", output_json_number(info->size_max_bytes));
@@ -98,6 +100,10 @@ static void info_table(const struct args *args, const struct coshm_segment_info 
 	info_line(table, "readers", "%s",
 		  info->flags & COSHM_SEGMENT_FENCED ? "full fences (created with --fenced)"
 						     : "membarrier");
+	info_line(table, "pages", "%s",
+		  info->flags & COSHM_SEGMENT_HUGE_PAGES
+			  ? "of 2 MiB where the kernel gives them (created with --huge-pages)"
+			  : "of 4 KiB");
 	info_line(table, "layout", "%u, fingerprint %016" PRIx64, info->layout_version,
 		  info->layout_fingerprint);
 	info_line(table, "uuid", "%s", uuid_text(info->uuid).text);
