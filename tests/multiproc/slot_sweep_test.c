@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whose thread slot is it? Decisions that take a system call between the look at a slot and the store to it: what may
+ * Whose slot is it, of a thread or of a member? Decisions that take a system call between the look at a slot and the store to it: what may
  * happen in between is made to happen, from inside that call.
  */
 #include <setjmp.h>
@@ -15,7 +15,9 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -80,6 +82,37 @@ long syscall(long number, ...)
 		return -1;
 	}
 	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static int is_newcomer; /* in one process only */
+
+/*
+ * The library calls this one. The newcomer has seen that a member slot is free, and asks for its byte. Now another one takes
+ * that slot and dies in it.
+ */
+int fcntl(int fd, int command, ...)
+{
+	static int (*next)(int fd, int command, ...);
+	struct flock *range;
+	va_list list;
+
+	va_start(list, command);
+	range = va_arg(list, struct flock *);
+	va_end(list);
+	if (!next)
+		*(void **)&next = dlsym(RTLD_NEXT, "fcntl");
+	if (command == F_OFD_SETLK && is_newcomer) {
+		struct flock asked;
+
+		is_newcomer = 0;
+		atomic_store(&shared->go, 1);
+		wait_for(&shared->has_slot);
+		/* The kernel gives the byte back some time after the kill. */
+		do
+			asked = *range;
+		while (next(fd, F_OFD_GETLK, &asked) == 0 && asked.l_type != F_UNLCK);
+	}
+	return next(fd, command, range);
 }
 
 static int begin(void **state)
@@ -174,10 +207,57 @@ static void slot_that_moved_on_is_not_swept(void **state)
 	assert_int_equal(proc_collect(other, PROC_DEADLINE_NS), 0);
 }
 
+static int enters_and_dies(void *arg)
+{
+	struct coshm__op op;
+
+	(void)arg;
+	if (wait_for(&shared->go) || coshm__op_begin(&op, token, COSHM_OBJECT_QUEUE))
+		return 1;
+	atomic_store(&shared->id, op.member_id);
+	atomic_store(&shared->has_slot, 1);
+	return raise(SIGKILL);
+}
+
+static int enters_behind(void *arg)
+{
+	struct coshm__op op;
+	uint32_t id;
+
+	(void)arg;
+	is_newcomer = 1;
+	if (coshm__op_begin(&op, token, COSHM_OBJECT_QUEUE))
+		return 1;
+	id = op.member_id;
+	coshm__op_end(&op);
+	if (is_newcomer)
+		return 2; /* nobody asked for a byte */
+	atomic_store(&shared->index, id);
+	return coshm_segment_detach(segment) ? 3 : 0;
+}
+
+/* What the dead left is cleaned up before somebody else has their slot: nobody would look for it afterwards. */
+static void member_slot_that_moved_on_is_not_entered(void **state)
+{
+	struct proc *first = proc_spawn(enters_and_dies, NULL);
+	struct proc *second = proc_spawn(enters_behind, NULL);
+	uint32_t id;
+
+	(void)state;
+	assert_int_equal(proc_collect(first, PROC_DEADLINE_NS), -SIGKILL);
+	assert_int_equal(proc_collect(second, PROC_DEADLINE_NS), 0);
+	id = atomic_load(&shared->id);
+	/* The only slot that there was. */
+	assert_int_equal(COSHM__MEMBER_SLOT_OF(id), COSHM__MEMBER_SLOT_OF(shared->index));
+	assert_int_equal(coshm__thread_count(toy_segment(segment), id), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(slot_that_moved_on_is_not_swept, begin, end),
+		cmocka_unit_test_setup_teardown(member_slot_that_moved_on_is_not_entered, begin,
+						end),
 	};
 
 	if (argc > 1)
