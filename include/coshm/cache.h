@@ -116,7 +116,8 @@ COSHM_CHECK_RESULT int coshm_cache_config(struct coshm_cache *cache,
  *
  * Counts a hit or miss and tells the policy. Keys are 1 to 65535 bytes.
  * Safety    MT MP FORK KILL       Progress  lock-free; retries only if the very item is replaced meanwhile
- * Cost      two cache misses and one copy
+ * Cost      two cache misses and one copy. 8 of the segment's lines for 24 + 100 bytes; those that it writes are the
+ *           thread's own, but for the bucket's at the first three hits of a value
  * Returns   1 hit; 0 miss; -ENOBUFS: too small, nothing was copied; -EINVAL; -EUCLEAN; -EROFS (use peek)
  */
 COSHM_CHECK_RESULT int coshm_cache_get(struct coshm_cache *cache, const void *key,
@@ -169,7 +170,8 @@ COSHM_CHECK_RESULT int coshm_cache_mget(struct coshm_cache *cache,
  * Safety    MT MP FORK KILL       Progress  lock-free to replace; else blocking, bounded by 100 ms (N1)
  * Ordering  the value is published by one atomic store: who sees the item sees all of it
  * Kill      before that store nothing has happened; from it on the value is there
- * Cost      one copy; when a page is full, that of moving what survives in another one (30 us to 0.7 ms, by page size)
+ * Cost      one copy; 18 of the segment's lines, 2 of which others write who replace other values; when a page is full, that
+ *           of moving what survives in another one (30 us to 0.7 ms, by page size)
  * Returns   set: 0.  add, replace: 1 stored, 0 not.  -E2BIG: larger than 1/8 of the cache; -ENOSPC (policy none);
  *           -EAGAIN: a lock was busy, or all pages were pinned or in use, for 100 ms; -ENOMEM (of this process, values
  *           of several pages); -EUCLEAN, -ENOTRECOVERABLE (damage); -EINVAL; -EROFS

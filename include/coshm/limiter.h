@@ -90,8 +90,8 @@ COSHM_CHECK_RESULT int coshm_limiter_configure(struct coshm_limiter *limiter,
  * @ret_result  may be NULL
  *
  * Safety    MT MP FORK KILL       Progress  lock-free: it starts again only if another decision on the key came first
- * Cost      one clock read, one hash, two to four cache lines, one CAS if allowed (three for a key that was not there);
- *           no system call
+ * Cost      one clock read, one hash, 7 of the segment's lines, of which all but the key's own are only
+ *           read or the thread's own; one CAS if allowed (three for a key that was not there); no system call
  * Kill      tokens may be gone though the call did not return; they come back with time
  * Returns   1 allowed; 0 refused; -E2BIG: cost > burst, can never pass; -EINVAL; -EROFS; -EUCLEAN; -EBADF
  */
