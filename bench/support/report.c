@@ -87,7 +87,7 @@ static void print_row(const struct bench_results *results, const struct bench_ro
 	snprintf(range, sizeof(range), "%.1f-%.1f", f.ns.low, f.ns.high);
 	printf("  %-34s %5d %10.1f %19s", row->c.subject, row->c.procs, f.ns.median, range);
 	if (row->c.latency)
-		printf(" p99 %10.0f %6s", f.p99_ns.median, "");
+		printf(" p99 %.0f, p99.9 %-8.0f", f.p99_ns.median, f.p999_ns.median);
 	else
 		printf(" %10.1f %10.3f", f.cpu_ns.median, f.mops.median);
 	print_ratio(f.has_limit, f.to_limit.median);
