@@ -134,13 +134,6 @@ __attribute__((noreturn)) static void child_run(pid_t parent, int (*body)(void *
 	_exit(code);
 }
 
-uint64_t proc_deadline_ns(void)
-{
-	const char *seconds = getenv("TEST_DEADLINE_S");
-
-	return (seconds ? strtoull(seconds, NULL, 10) : 240) * UINT64_C(1000000000);
-}
-
 struct proc *proc_spawn(int (*body)(void *arg), void *arg)
 {
 	const pid_t parent = getpid();
