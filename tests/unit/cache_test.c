@@ -613,6 +613,45 @@ static void nothing_comes_back_when_the_epoch_wraps(void **state)
 	assert_string_equal(get(cache, "new"), "value");
 }
 
+/*
+ * P7. In each page lie two values, and behind them is too little room for another one. Nothing is dead that could be
+ * cleaned away, and but one page is taken by others.
+ */
+static void value_is_replaced_though_nothing_is_dead(void **state)
+{
+	const struct coshm_cache_config config = {
+		.size_bytes = MIB, .lanes = 1, .policy = COSHM_CACHE_NONE};
+	static const size_t sizes[2] = {17000, 12000};
+	static char value[17000], seen[17000];
+	struct coshm_cache *cache = make(state, "c", &config);
+	struct coshm__cache *local;
+	struct coshm__op op;
+	uint32_t page;
+	uint64_t word;
+
+	for (uint32_t key = 0; key < 20; key++)
+		assert_int_equal(
+			coshm_cache_set(cache, &key, sizeof(key), value, sizes[key % 2], 0), 0);
+	assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	local = op.handle->local;
+	while (coshm__cache_page_take(local, 0, 1, COSHM__CACHE_PAGE_BUILD,
+				      coshm__id24(op.member_id), &page, &word) == 0)
+		;
+	coshm__op_end(&op);
+	for (uint32_t i = 0; i < 200; i++) {
+		const uint32_t key = i * 7 % 20;
+		size_t size_bytes = sizeof(seen);
+
+		memset(value, (int)i, sizeof(value));
+		assert_int_equal(
+			coshm_cache_set(cache, &key, sizeof(key), value, sizes[key % 2], 0), 0);
+		assert_int_equal(coshm_cache_get(cache, &key, sizeof(key), seen, &size_bytes, NULL),
+				 1);
+		assert_int_equal(size_bytes, sizes[key % 2]);
+		assert_memory_equal(seen, value, size_bytes);
+	}
+}
+
 static void mget_answers_each_request_for_itself(void **state)
 {
 	struct coshm_cache *cache = make(state, "c", &small_cache);
@@ -991,6 +1030,7 @@ int main(void)
 		TEST(lanes_never_take_the_room_of_items),
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
 		TEST(nothing_comes_back_when_the_epoch_wraps),
+		TEST(value_is_replaced_though_nothing_is_dead),
 		TEST(mget_answers_each_request_for_itself),
 		TEST(pin_of_one_page_is_told_as_one),
 		TEST(read_only_handle_is_stale_once_its_memory_is_free),

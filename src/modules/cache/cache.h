@@ -610,6 +610,14 @@ static inline uint32_t coshm__cache_keep(const struct coshm__cache *cache, int r
 }
 
 /*
+ * Policy none, and nothing is dead anywhere, but what is left over in the pages is of no use: moves what shares the page
+ * with this key's value, into the last free page. What is no larger than the value fits behind that, or, if nothing had to
+ * be moved there, has that page for itself; the value's own page then needs no room to be emptied. 1, or 0: not now
+ */
+int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  const void *key, size_t key_bytes);
+
+/*
  * Makes at least @pages free pages beyond those kept back. Holds no lock; keeps no hazard.
  * 0; -EAGAIN: all pages are pinned or being worked on; -ENOSPC: policy none
  */

@@ -168,6 +168,8 @@ struct walk {
 	uint32_t threshold; /* frequency that survives */
 	uint32_t wanted_pages;
 	uint32_t chunks; /* pages of large values that were given back */
+	int spares;	 /* the item at this offset stays; then so does the page */
+	uint32_t spared;
 	uint32_t ghost_now;
 	uint64_t moved_bytes, now_ms, ghost_bytes;
 	uint32_t dead_bytes; /* counted at the end, in case that the page stays */
@@ -273,6 +275,8 @@ static int walk_item(struct coshm__op *op, struct coshm__cache *cache, struct wa
 	uint32_t frequency, counter;
 	int expired, kept;
 
+	if (walk->spares && item->offset == walk->spared)
+		return 0;
 	if (!coshm__cache_find_location(cache, item->hash, walk->page, item->offset, &place))
 		return 0;
 	if (coshm__cache_item_gone(cache, item->word1, walk->now_ms, &expired)) {
@@ -387,6 +391,8 @@ static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 	walk->now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
 	walk->ghost_now = coshm__cache_ghost_now(cache);
 	error = busy ? -EAGAIN : walk_page(op, cache, walk);
+	if (error == 0 && walk->spares)
+		error = 1;
 	COSHM__CRASH_POINT(cache_evict_walked);
 	coshm__cache_page_change(cache, walk->page, &word,
 				 error ? COSHM__CACHE_PAGE_SEALED : COSHM__CACHE_PAGE_LIMBO, 0);
@@ -396,7 +402,7 @@ static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 			     walk->mode == MODE_CLEAN ? COSHM__STAT_CACHE_pages_cleaned
 						      : COSHM__STAT_CACHE_pages_evicted,
 			     1);
-	return error == 0 || walk->chunks > 0;
+	return error == 0 || walk->chunks > 0 || (walk->spares && error == 1);
 }
 
 /* Which page goes next, and how? 0: none. */
@@ -541,6 +547,20 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			sealed_all = 0;
 		}
 	}
+}
+
+int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  const void *key, size_t key_bytes)
+{
+	struct walk walk = {.mode = MODE_CLEAN, .threshold = 1, .wanted_pages = 1, .spares = 1};
+	struct coshm__cache_place place;
+
+	if (!coshm__cache_find(op, cache, hash, key, key_bytes, &place))
+		return 0;
+	walk.page = place.page;
+	walk.spared = coshm__cache_slot_offset(place.word);
+	coshm__cache_let_go(op, &place);
+	return evict(op, cache, &walk);
 }
 
 void coshm__cache_make_pace(struct coshm__op *op, struct coshm__cache *cache, uint32_t own_page)

@@ -283,6 +283,12 @@ static int store_small(struct coshm__op *op, struct coshm__cache *cache, struct 
 
 	request->word0 = (uint64_t)store->value_bytes | (uint64_t)store->key_bytes << 20;
 	result = coshm__cache_reserve_room(op, cache, request, store->replaces, &store->space);
+	if (result == -ENOSPC && store->replaces &&
+	    coshm__cache_make_way(op, cache, store->hash, store->key, store->key_bytes)) {
+		request->keep = 0;
+		if (coshm__cache_reserve(op, cache, request, 1, &store->space) == 0)
+			result = 0;
+	}
 	if (result)
 		return result;
 	write_item(cache, store);
