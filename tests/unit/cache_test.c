@@ -614,10 +614,10 @@ static void nothing_comes_back_when_the_epoch_wraps(void **state)
 }
 
 /*
- * P7. In each page lie two values, and behind them is too little room for another one. Nothing is dead that could be
- * cleaned away, and but one page is taken by others.
+ * P7. In each page lie two values, and behind them is too little room for another one; in one page there is one value of @last_bytes,
+ * if any. Nothing is dead that could be cleaned away, and but one page is taken by others.
  */
-static void value_is_replaced_though_nothing_is_dead(void **state)
+static void replace_though_nothing_is_dead(void **state, size_t last_bytes)
 {
 	const struct coshm_cache_config config = {
 		.size_bytes = MIB, .lanes = 1, .policy = COSHM_CACHE_NONE};
@@ -632,8 +632,11 @@ static void value_is_replaced_though_nothing_is_dead(void **state)
 	for (uint32_t key = 0; key < 20; key++)
 		assert_int_equal(
 			coshm_cache_set(cache, &key, sizeof(key), value, sizes[key % 2], 0), 0);
+	if (last_bytes)
+		assert_int_equal(coshm_cache_set(cache, "last", 4, value, last_bytes, 0), 0);
 	assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
 	local = op.handle->local;
+	assert_int_equal(coshm__cache_seal_all(&op, local, COSHM__CACHE_MAIN), 1);
 	while (coshm__cache_page_take(local, 0, 1, COSHM__CACHE_PAGE_BUILD,
 				      coshm__id24(op.member_id), &page, &word) == 0)
 		;
@@ -650,6 +653,16 @@ static void value_is_replaced_though_nothing_is_dead(void **state)
 		assert_int_equal(size_bytes, sizes[key % 2]);
 		assert_memory_equal(seen, value, size_bytes);
 	}
+}
+
+static void value_is_replaced_though_nothing_is_dead(void **state)
+{
+	replace_though_nothing_is_dead(state, 0);
+}
+
+static void value_is_replaced_though_moving_makes_no_page_free(void **state)
+{
+	replace_though_nothing_is_dead(state, 9700);
 }
 
 static void mget_answers_each_request_for_itself(void **state)
@@ -1031,6 +1044,7 @@ int main(void)
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),
 		TEST(nothing_comes_back_when_the_epoch_wraps),
 		TEST(value_is_replaced_though_nothing_is_dead),
+		TEST(value_is_replaced_though_moving_makes_no_page_free),
 		TEST(mget_answers_each_request_for_itself),
 		TEST(pin_of_one_page_is_told_as_one),
 		TEST(read_only_handle_is_stale_once_its_memory_is_free),

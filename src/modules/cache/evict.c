@@ -555,6 +555,8 @@ int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint
 	struct walk walk = {.mode = MODE_CLEAN, .threshold = 1, .wanted_pages = 1, .spares = 1};
 	struct coshm__cache_place place;
 
+	/* The last free page may be waiting for its barrier. */
+	coshm__cache_page_settle(op, cache);
 	if (!coshm__cache_find(op, cache, hash, key, key_bytes, &place))
 		return 0;
 	walk.page = place.page;

@@ -18,16 +18,17 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 			      struct coshm__cache_request *request, int replaces,
 			      struct coshm__cache_space *ret_space)
 {
-	int error;
+	int error, room = 0;
 
 	request->keep = coshm__cache_keep(cache, replaces);
 	for (;;) {
 		error = coshm__cache_reserve(op, cache, request, 1, ret_space);
 		if (coshm__likely(error != -ENOBUFS))
 			return error;
-		error = coshm__cache_make_room(op, cache, 1, replaces);
-		if (error)
-			return error;
+		/* Tried even so: no page may be had, but what was moved can have left room in one. */
+		if (room)
+			return room;
+		room = coshm__cache_make_room(op, cache, 1, replaces);
 	}
 }
 
@@ -283,7 +284,8 @@ static int store_small(struct coshm__op *op, struct coshm__cache *cache, struct 
 
 	request->word0 = (uint64_t)store->value_bytes | (uint64_t)store->key_bytes << 20;
 	result = coshm__cache_reserve_room(op, cache, request, store->replaces, &store->space);
-	if (result == -ENOSPC && store->replaces &&
+	if ((result == -ENOSPC || result == -EAGAIN) && store->replaces &&
+	    cache->policy == COSHM_CACHE_NONE &&
 	    coshm__cache_make_way(op, cache, store->hash, store->key, store->key_bytes)) {
 		request->keep = 0;
 		if (coshm__cache_reserve(op, cache, request, 1, &store->space) == 0)
