@@ -13,9 +13,9 @@
  *               P4 SIGKILL at any instruction loses at most the value being written.
  *               P5 Any item up to 1/8 of the cache can be stored; no fragmentation makes a legal set fail.
  *               P6 An expired value is never served. (Clock: some 4 ms coarse, so it may be gone 4 ms early or late.)
- *               P7 With policy none, a set that replaces a value of up to a page (32 KiB to 1 MiB) by one that is no
- *                  larger finds room; if pages had to be rearranged for it, it may take 100 ms, and one that is killed then
- *                  can leave others -ENOSPC until something is deleted.
+ *               P7 With policy none, a set that replaces a value of up to a page (32 KiB to 1 MiB; in caches below 1 MiB
+ *                  from 4 KiB) by one that is no larger finds room, whoever was killed before. If pages have to be
+ *                  rearranged for it, it may take 200 ms; then -EAGAIN, if members that are stopped, or pins, keep them.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
  *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
  *                  each, should members be stopped in every place where items are appended; then a full cache with

@@ -13,7 +13,14 @@
 #include "modules/cache/cache.h"
 #include "support/step.h"
 
-enum { FILLERS_MAX = 400, FILLER_BYTES = 1000, LARGE_BYTES = 17500, VALUE_MAX = 40000 };
+enum {
+	FILLERS_MAX = 400,
+	FILLER_BYTES = 1000,
+	LARGE_BYTES = 17500,
+	VALUE_MAX = 40000,
+	LARGER = 4300,
+	SMALLER = 3000
+};
 
 enum op {
 	SET_NEW,
@@ -25,6 +32,7 @@ enum op {
 	SET_INDEX_FULL, /* a neighbour in the index goes for it */
 	SET_AT_LIMIT,	/* lru: one entry goes for it */
 	SET_EXPIRED,	/* over what has expired */
+	SET_LAST_PAGE,	/* none: one page is free, and nothing is dead anywhere */
 	ADD_NEW,
 	ADD_REFUSED,
 	REPLACE,
@@ -45,11 +53,12 @@ enum op {
 };
 
 static const char *const op_names[OP_COUNT] = {
-	"set_new",	  "set_over",	    "set_full",	    "set_large",    "set_large_over",
-	"set_large_full", "set_index_full", "set_at_limit", "set_expired",  "add_new",
-	"add_refused",	  "replace",	    "delete",	    "delete_large", "incr_new",
-	"incr",		  "flush",	    "flush_sweep",  "get",	    "get_oldest",
-	"get_large",	  "mget",	    "pin",	    "unpin",	    "scan",
+	"set_new",	  "set_over",	    "set_full",	    "set_large",   "set_large_over",
+	"set_large_full", "set_index_full", "set_at_limit", "set_expired", "set_last_page",
+	"add_new",	  "add_refused",    "replace",	    "delete",	   "delete_large",
+	"incr_new",	  "incr",	    "flush",	    "flush_sweep", "get",
+	"get_oldest",	  "get_large",	    "mget",	    "pin",	   "unpin",
+	"scan",
 };
 
 static const char *const policy_names[] = {"s3fifo", "lru", "none"};
@@ -117,6 +126,8 @@ static size_t size_of(const struct step_world *w, enum kind kind)
 		return kind == NEW ? LARGE_BYTES : LARGE_BYTES - 600;
 	case SET_FULL:
 		return FILLER_BYTES;
+	case SET_LAST_PAGE:
+		return SMALLER;
 	default:
 		return kind == NEW ? 300 : 200;
 	}
@@ -286,6 +297,32 @@ static int fill_up(struct step_world *w)
 	return 0;
 }
 
+/*
+ * Two values to a page of 8 KiB, and too little room behind them for another one. What is kept back for replacing, but for
+ * the last page, goes to some that were small.
+ */
+static int fill_to_the_last_page(struct step_world *w)
+{
+	enum { SMALL_ONES = 10 };
+	struct notes *notes = w->notes;
+	uint64_t free_pages = 0;
+	int error = 0;
+
+	for (uint32_t i = 0; i < FILLERS_MAX && !error; i++) {
+		error = set_filler(w, i, i < SMALL_ONES ? 50 : i % 2 ? SMALLER : LARGER);
+		notes->fillers = i;
+	}
+	STEP_NEED(error == -ENOSPC);
+	for (uint32_t i = 0; i < SMALL_ONES; i++) {
+		STEP_NEED(coshm_stats_value(w->segment, "c", "pages_free", &free_pages) == 0);
+		if (free_pages == 1 && room_left(w, COSHM__CACHE_MAIN) < SMALLER)
+			return 0;
+		STEP_NEED(set_filler(w, i, i % 2 ? SMALLER : LARGER) == 0);
+	}
+	STEP_NEED(!"the last page");
+	return 0;
+}
+
 /* More keys than the index has slots. */
 static int fill_index(struct step_world *w)
 {
@@ -367,6 +404,8 @@ static int prepare(struct step_world *w)
 		return fill_up(w);
 	if (op == SET_INDEX_FULL)
 		return fill_index(w);
+	if (op == SET_LAST_PAGE)
+		return fill_to_the_last_page(w);
 	notes->fillers = op == SET_AT_LIMIT ? 8 : 7;
 	notes->may_go = op == SET_AT_LIMIT;
 	for (uint32_t i = 0; i < notes->fillers; i++)
@@ -619,6 +658,13 @@ static int pass(struct step_world *w)
 	int64_t number;
 	int error;
 
+	if (op_of(w) == SET_LAST_PAGE) {
+		for (uint32_t i = 0; i < 4; i++) {
+			error = set_filler(w, i, i % 2 ? SMALLER : LARGER);
+			STEP_NEED(step_went(w, error));
+		}
+		return 0;
+	}
 	for (int i = 0; i < 12; i++) {
 		char name[16];
 
@@ -645,11 +691,30 @@ static int store_and_see(struct step_world *w, const char *key, size_t size)
 	return 0;
 }
 
+/* Nothing was used up: each value can be replaced. */
+static int use_last_page(struct step_world *w)
+{
+	const struct notes *notes = w->notes;
+
+	for (uint32_t i = 0; i < notes->fillers; i++) {
+		size_t size = sizeof(buffer);
+		char name[16];
+
+		filler_name(name, i);
+		STEP_NEED(coshm_cache_peek(w->cache, name, strlen(name), buffer, &size, NULL) == 1);
+		if (store_and_see(w, name, size))
+			return -1;
+	}
+	return store_and_see(w, "k", SMALLER);
+}
+
 static int use(struct step_world *w)
 {
 	int64_t number = 0;
 	int error;
 
+	if (op_of(w) == SET_LAST_PAGE)
+		return use_last_page(w);
 	if (store_and_see(w, "k", 300) || store_and_see(w, "k", 300))
 		return -1;
 	STEP_NEED(coshm_cache_delete(w->cache, "k", 1) == 1);
@@ -886,13 +951,16 @@ static int is_left_out(enum op op, uint32_t policy)
 	if (op == SET_LARGE_FULL || op == SCAN)
 		return 1;
 	return policy == COSHM_CACHE_NONE && op != SET_NEW && op != SET_OVER && op != SET_FULL &&
-	       op != SET_LARGE_OVER && op != DELETE && op != INCR && op != FLUSH;
+	       op != SET_LAST_PAGE && op != SET_LARGE_OVER && op != DELETE && op != INCR &&
+	       op != FLUSH;
 }
 
 static int is_for(enum op op, uint32_t policy)
 {
 	if (op == SET_AT_LIMIT || op == GET_OLDEST)
 		return policy == COSHM_CACHE_LRU;
+	if (op == SET_LAST_PAGE)
+		return policy == COSHM_CACHE_NONE;
 	return !((op == SET_LARGE_FULL || op == SET_INDEX_FULL) && policy == COSHM_CACHE_NONE);
 }
 

@@ -3,8 +3,8 @@
  * modules/cache/cache.h - process-local side of a cache, and what its files offer each other
  *
  * From bottom to top: layout (sizes), page (the page table), index (slots), lane (appending), large (values of many
- * pages), lru (recency lists), evict (making room), then the public operations: get, set, number, pin, scan, and what
- * the segment asks of every object: type, reap, verify.
+ * pages), lru (recency lists), target (moving into the last page), evict (making room), then the public operations: get,
+ * set, number, pin, scan, and what the segment asks of every object: type, reap, verify.
  *
  * Hazards of a thread: read 0 the item looked at, read 1 the leader of its large value, or of one that is pushed out or
  * moved, read 2 an item that is pushed out, read 3 the head of a group under suspicion; write 0 the page appended to.
@@ -251,11 +251,15 @@ int coshm__cache_page_change(struct coshm__cache *cache, uint32_t page, uint64_t
 			     uint32_t state, uint32_t owner);
 
 /*
- * Takes a free page for @state and @owner if more than @keep are free. The page and its word, or -ENOBUFS.
+ * Takes a free page for @state and @owner if more than @keep are free. The page and its word, or -ENOBUFS. With policy
+ * none at least @keep are free afterwards, whoever else takes pages; otherwise two at once may both take one.
  * @start  where to begin to look, so that lanes do not run into each other
  */
 int coshm__cache_page_take(struct coshm__cache *cache, uint32_t start, uint32_t keep,
 			   uint32_t state, uint32_t owner, uint32_t *ret_page, uint64_t *ret_word);
+
+/* The life of a page that was just taken. */
+void coshm__cache_page_begin(struct coshm__cache *cache, uint32_t page);
 
 /* Frees up to 64 of the pages in LIMBO that nobody reads or writes. Number of pages freed, or negative errno. */
 int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache);
@@ -487,15 +491,57 @@ static inline void coshm__cache_reserve_done(struct coshm__op *op)
 	coshm__hazard_write_clear(op, 0);
 }
 
-/* Reserved, but not published after all. */
+/* Reserved, but not published after all; @again: the same place will be given again. */
 void coshm__cache_reserve_undo(struct coshm__op *op, struct coshm__cache *cache,
-			       const struct coshm__cache_space *space);
+			       const struct coshm__cache_space *space, int again);
 
 /* Seals what is open and not empty, so that it can be evicted. Number of pages. */
 uint32_t coshm__cache_seal_all(struct coshm__op *op, struct coshm__cache *cache,
 			       uint32_t item_class);
 
+/* The place of an item: describes it, announces its page and writes the first word. For who may write there. */
+void coshm__cache_place_item(struct coshm__op *op, struct coshm__cache *cache,
+			     const struct coshm__cache_request *request, uint64_t version,
+			     uint32_t page, uint32_t used, uint64_t page_word,
+			     struct coshm__cache_space *space);
+
+/* Versions for items that no lane has: as of one more lane. */
+uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache);
+
+/* What is left in the page that this thread appends to. */
+uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
+				uint32_t item_class);
+
+/* A TARGET with @used bytes in it becomes the open page of a lane, or SEALED. 0; -EAGAIN: all lanes are held */
+int coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
+			    uint32_t used, uint64_t word);
 int coshm__cache_lane_recover(struct coshm__cache *cache, uint32_t lane);
+
+/* --- target.c ----------------------------------------------------------------------------------------------- */
+
+/* Where what lives in a page moves to when no other page is free. For who owns the source by EVICT. */
+struct coshm__cache_target {
+	uint32_t source;
+	uint32_t page; /* UINT32_MAX: none */
+	uint32_t used; /* bytes of items that are, or were, in their slots */
+	uint64_t word;
+};
+
+void coshm__cache_target_find(const struct coshm__cache *cache, uint32_t source,
+			      struct coshm__cache_target *ret_target);
+
+/*
+ * A place for what replaces the item at @offset of the source, or is its copy, and is no larger; takes the last free page
+ * if need be. Until it is counted the next call gives the same place again. 0; -ENOBUFS: no page is free
+ */
+int coshm__cache_target_place(struct coshm__op *op, struct coshm__cache *cache,
+			      struct coshm__cache_target *target, uint32_t offset,
+			      const struct coshm__cache_request *request,
+			      struct coshm__cache_space *ret_space);
+
+/* After the item's slot names its place. */
+void coshm__cache_target_count(struct coshm__cache *cache, struct coshm__cache_target *target,
+			       uint32_t bytes);
 
 /* --- large.c ------------------------------------------------------------------------------------------------ */
 
@@ -609,20 +655,32 @@ static inline uint32_t coshm__cache_keep(const struct coshm__cache *cache, int r
 	return replaces && cache->policy == COSHM_CACHE_NONE ? 1 : cache->spare_pages;
 }
 
-/*
- * Policy none, and nothing is dead anywhere, but what is left over in the pages is of no use: moves what shares the page
- * with this key's value, into the last free page. What is no larger than the value fits behind that, or, if nothing had to
- * be moved there, has that page for itself; the value's own page then needs no room to be emptied. 1, or 0: not now
- */
-int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
-			  const void *key, size_t key_bytes);
+/* Room for a value in place of another one, until coshm__cache_way_end. */
+struct coshm__cache_way {
+	uint64_t word; /* of the page with the former value, which is EVICT */
+	struct coshm__cache_target target;
+};
 
 /*
- * Makes at least @pages free pages beyond those kept back. Holds no lock; keeps no hazard.
+ * Policy none, and no page is to be had: a place in the last free page for what replaces this key's value and is no
+ * larger. What shares the page with that value moves after it in coshm__cache_way_end, so another page is free then.
+ * 0; -ENOSPC: the value is gone, or smaller; -EAGAIN: not within 100 ms
+ */
+int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  const void *key, size_t key_bytes,
+			  const struct coshm__cache_request *request, struct coshm__cache_way *way,
+			  struct coshm__cache_space *ret_space);
+void coshm__cache_way_end(struct coshm__op *op, struct coshm__cache *cache,
+			  struct coshm__cache_way *way, const struct coshm__cache_space *space,
+			  int published);
+
+/*
+ * Makes at least @pages free pages beyond those kept back, or, with policy none, room for @bytes in the page that this
+ * thread appends to. Holds no lock; keeps no hazard.
  * 0; -EAGAIN: all pages are pinned or being worked on; -ENOSPC: policy none
  */
 int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uint32_t pages,
-			   int replaces);
+			   uint32_t bytes, int replaces);
 
 /*
  * One step ahead of need: called after a page was opened, so that each one opened is one evicted; not @own_page, with

@@ -13,13 +13,16 @@
  *   struct coshm__cache_bucket_shm   x bucket_count     the index
  *   pages                            x page_count       the log: items, one behind the other
  *
- * I1  A slot that is not 0 names an item that was completely written, in a page that is OPEN, SEALED or EVICT.
+ * I1  A slot that is not 0 names an item that was completely written, in a page that is OPEN, SEALED, EVICT or TARGET.
  * I2  A key stands in at most one slot, and never moves to another one as long as it is there.
  * I3  Items of a page lie back to back from 0 to used_bytes; the first word of each tells its length.
  * I4  A page becomes FREE only after all slots that named it were changed, a barrier, and a scan that found no hazard.
- * I5  Only OPEN pages grow, only under their lane's lock, and only by members that announce it as write hazard.
+ * I5  Only OPEN pages grow, only under their lane's lock, and only by members that announce it as write hazard; and TARGET
+ *     pages, only by who owns their source by EVICT.
  * I6  A CHUNK page belongs to the group of its leader; a group lives as long as the slot that its leader names says so.
  * I7  bucket.meta.spill is at least the number of keys of that home that stand elsewhere.
+ * I8  Policy none: the last FREE page becomes nothing but a TARGET. What lives in the source of a TARGET and what lies in
+ *     the TARGET are no more than a page together.
  */
 #ifndef COSHM__MODULES_CACHE_CACHE_SHM_H
 #define COSHM__MODULES_CACHE_CACHE_SHM_H
@@ -36,6 +39,8 @@
  *   OPEN(lane)   -> SEALED           under the lane's lock
  *   BUILD(me)    -> SEALED           the one item that no lane could take has its place in it
  *   SEALED       -> EVICT(me)        anyone; EVICT(dead) -> SEALED by anyone
+ *   BUILD(me)    -> TARGET(source)   policy none: the owner of the source by EVICT, which moves here
+ *   TARGET(s)    -> OPEN(lane)       under the lane's lock, or SEALED: the owner of the source, when nothing lives there
  *   EVICT(me)    -> LIMBO, or back to SEALED
  *   BUILD(me)    -> CHUNK(leader)    before the value is published; BUILD(dead) -> LIMBO by anyone
  *   CHUNK(l)     -> LIMBO(l + 1)     by whoever unpublished the value, or found that nothing names it; leader last
@@ -49,6 +54,7 @@ enum coshm__cache_page_state {
 	COSHM__CACHE_PAGE_LIMBO = 4,
 	COSHM__CACHE_PAGE_BUILD = 5,
 	COSHM__CACHE_PAGE_CHUNK = 6,
+	COSHM__CACHE_PAGE_TARGET = 7,
 };
 
 #define COSHM__CACHE_GENERATION_MASK ((UINT64_C(1) << 36) - 1)
@@ -105,8 +111,8 @@ struct coshm__cache_page_shm {
 	struct coshm__a64
 		expire_first_ms; /* smallest and largest expiry of its items, under the lane's lock; */
 	struct coshm__a64 expire_last_ms; /* UINT64_MAX: never */
-	struct coshm__a64
-		group_slot; /* CHUNK leader: index of the slot that names (or will name) the value */
+	/* CHUNK leader: index of the slot that names (or will name) the value. TARGET: see target.c */
+	struct coshm__a64 group_slot;
 	struct coshm__a64 group_builder; /* CHUNK leader: member id while it publishes, else 0 */
 };
 

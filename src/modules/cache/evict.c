@@ -38,6 +38,7 @@ struct survey {
 	uint32_t most_dead;
 	uint32_t most_dead_bytes;
 	uint32_t oldest[2];
+	uint32_t source; /* of a TARGET, to be gone on with; UINT32_MAX: none */
 };
 
 struct avoid {
@@ -48,6 +49,7 @@ struct avoid {
 /* What room is made for. */
 struct need {
 	uint32_t pages;
+	uint32_t bytes; /* policy none: this in the open page is as good; 0: not */
 	int replaces;
 	int may_seal; /* open pages, too: they may be all there is */
 };
@@ -125,7 +127,8 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 	*survey = (struct survey){.expired = UINT32_MAX,
 				  .partly_expired = UINT32_MAX,
 				  .most_dead = UINT32_MAX,
-				  .oldest = {UINT32_MAX, UINT32_MAX}};
+				  .oldest = {UINT32_MAX, UINT32_MAX},
+				  .source = UINT32_MAX};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
 		uint64_t word = inherit(op, cache, i, coshm__cache_page_load(cache, i), &alive);
 		uint32_t owner = coshm__cache_page_owner(word);
@@ -140,6 +143,10 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 			break;
 		case COSHM__CACHE_PAGE_EVICT:
 			survey->evicting++;
+			break;
+		case COSHM__CACHE_PAGE_TARGET:
+			if (owner < cache->page_count && !is_avoided(avoid, owner))
+				survey->source = owner;
 			break;
 		case COSHM__CACHE_PAGE_CHUNK:
 			if (owner < cache->page_count &&
@@ -168,9 +175,8 @@ struct walk {
 	uint32_t threshold; /* frequency that survives */
 	uint32_t wanted_pages;
 	uint32_t chunks; /* pages of large values that were given back */
-	int spares;	 /* the item at this offset stays; then so does the page */
-	uint32_t spared;
 	uint32_t ghost_now;
+	struct coshm__cache_target target; /* policy none */
 	uint64_t moved_bytes, now_ms, ghost_bytes;
 	uint32_t dead_bytes; /* counted at the end, in case that the page stays */
 };
@@ -191,25 +197,30 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 		.version = 0,
 		.expire_ms = item->word1 >> 24,
 		.item_class = item_class,
-		.keep = 0,
+		.keep = cache->policy == COSHM_CACHE_NONE, /* the last one is the target */
 	};
 	struct coshm__rlock_shm *stripe = NULL;
 	struct coshm__cache_space space;
 	uint32_t version_low;
 	uint64_t word, next;
-	int moved = 0;
+	int moved = 0, to_target = 0;
 
 	memcpy(&version_low, item->at + 16, 4);
 	request.version = coshm__cache_item_version(item->word0, version_low);
 	if (request.version == 0)
 		request.version = 1; /* damage; 0 would ask for a new one */
-	if (coshm__cache_reserve(op, cache, &request, 0, &space))
-		return 0;
+	if (coshm__cache_reserve(op, cache, &request, 0, &space)) {
+		if (cache->policy != COSHM_CACHE_NONE ||
+		    coshm__cache_target_place(op, cache, &walk->target, item->offset, &request,
+					      &space))
+			return 0;
+		to_target = 1;
+	}
 	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_NUMBER) {
 		/* incr adds in place under this lock: an addition behind our copy would be lost */
 		stripe = &coshm__cache_stripe(cache, place->home)->lock;
 		if (coshm__rlock_acquire(op, stripe, 0)) {
-			coshm__cache_reserve_undo(op, cache, &space);
+			coshm__cache_reserve_undo(op, cache, &space, to_target);
 			return 0;
 		}
 	}
@@ -229,11 +240,13 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 	if (stripe)
 		coshm__rlock_release(op, stripe);
 	if (moved) {
+		if (to_target)
+			coshm__cache_target_count(cache, &walk->target, item->bytes);
 		coshm__cache_reserve_done(op);
 		walk->moved_bytes += item->bytes;
 		walk->dead_bytes += item->bytes;
 	} else {
-		coshm__cache_reserve_undo(op, cache, &space);
+		coshm__cache_reserve_undo(op, cache, &space, to_target);
 	}
 	if (coshm__cache_item_flags(item->word0) & COSHM__CACHE_ITEM_LARGE) {
 		struct coshm__cache_large large;
@@ -275,8 +288,6 @@ static int walk_item(struct coshm__op *op, struct coshm__cache *cache, struct wa
 	uint32_t frequency, counter;
 	int expired, kept;
 
-	if (walk->spares && item->offset == walk->spared)
-		return 0;
 	if (!coshm__cache_find_location(cache, item->hash, walk->page, item->offset, &place))
 		return 0;
 	if (coshm__cache_item_gone(cache, item->word1, walk->now_ms, &expired)) {
@@ -374,25 +385,39 @@ static int walk_page(struct coshm__op *op, struct coshm__cache *cache, struct wa
 	return error;
 }
 
-/* Owns, walks and gives the page on. 1: it is in LIMBO; 0: it stays, choose another. */
-static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk)
+/* EVICT for this member, with its word. 0: it is not to be had, or somebody writes there. */
+static int own(struct coshm__op *op, struct coshm__cache *cache, uint32_t page, uint64_t *word)
 {
-	uint32_t me = coshm__id24(op->member_id);
-	uint64_t word = coshm__cache_page_load(cache, walk->page);
-	uint64_t offset = coshm__cache_page_offset(cache, walk->page), busy = 0;
-	int error;
+	uint64_t offset = coshm__cache_page_offset(cache, page), busy = 0;
 
-	if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_SEALED ||
-	    !coshm__cache_page_change(cache, walk->page, &word, COSHM__CACHE_PAGE_EVICT, me))
+	*word = coshm__cache_page_load(cache, page);
+	if (coshm__cache_page_state(*word) != COSHM__CACHE_PAGE_SEALED ||
+	    !coshm__cache_page_change(cache, page, word, COSHM__CACHE_PAGE_EVICT,
+				      coshm__id24(op->member_id)))
 		return 0;
 	COSHM__CRASH_POINT(cache_evict_owned);
 	/* H3: who still writes here publishes behind our back. No barrier: see the top of lane.c. */
 	coshm__hazard_scan(op->segment, COSHM__HAZARD_WRITE, &offset, 1, &busy);
+	if (!busy)
+		return 1;
+	coshm__cache_page_change(cache, page, word, COSHM__CACHE_PAGE_SEALED, 0);
+	return 0;
+}
+
+/* Walks a page that is EVICT for this member, and gives it on. 1: it is in LIMBO; 0: it stays, choose another. */
+static int empty(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk, uint64_t word)
+{
+	int error;
+
 	walk->now_ms = coshm__cache_now_ms(coshm__now_coarse_ns(op->segment));
 	walk->ghost_now = coshm__cache_ghost_now(cache);
-	error = busy ? -EAGAIN : walk_page(op, cache, walk);
-	if (error == 0 && walk->spares)
-		error = 1;
+	error = walk_page(op, cache, walk);
+	if (!error && walk->target.page != UINT32_MAX) {
+		/* Killed behind this, nobody takes it for a page with something in it. */
+		coshm__a32_store_relaxed(&cache->pages[walk->page].used_bytes, 0);
+		error = coshm__cache_lane_adopt(op, cache, walk->target.page, walk->target.used,
+						walk->target.word);
+	}
 	COSHM__CRASH_POINT(cache_evict_walked);
 	coshm__cache_page_change(cache, walk->page, &word,
 				 error ? COSHM__CACHE_PAGE_SEALED : COSHM__CACHE_PAGE_LIMBO, 0);
@@ -402,7 +427,19 @@ static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 			     walk->mode == MODE_CLEAN ? COSHM__STAT_CACHE_pages_cleaned
 						      : COSHM__STAT_CACHE_pages_evicted,
 			     1);
-	return error == 0 || walk->chunks > 0 || (walk->spares && error == 1);
+	return error == 0 || walk->chunks > 0;
+}
+
+static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk)
+{
+	uint64_t word;
+
+	if (!own(op, cache, walk->page, &word))
+		return 0;
+	walk->target.page = UINT32_MAX;
+	if (cache->policy == COSHM_CACHE_NONE)
+		coshm__cache_target_find(cache, walk->page, &walk->target);
+	return empty(op, cache, walk, word);
 }
 
 /* Which page goes next, and how? 0: none. */
@@ -417,6 +454,9 @@ static int choose(const struct coshm__cache *cache, const struct survey *survey,
 	else if (cache->policy == COSHM_CACHE_NONE)
 		dead_least = need->replaces ? 1 : cache->page_bytes / 16;
 	walk->mode = MODE_CLEAN;
+	walk->page = survey->source;
+	if (walk->page != UINT32_MAX)
+		return 1;
 	walk->page = survey->expired;
 	if (walk->page != UINT32_MAX)
 		return 1;
@@ -481,6 +521,13 @@ static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const str
 	return 1;
 }
 
+/* What was moved may leave the room that is needed behind it. */
+static int has_room(struct coshm__op *op, const struct coshm__cache *cache, const struct need *need)
+{
+	return cache->policy == COSHM_CACHE_NONE && need->bytes &&
+	       coshm__cache_lane_room(op, cache, COSHM__CACHE_MAIN) >= need->bytes;
+}
+
 /* Nothing that could be given back, and nothing under way. */
 static int is_full(const struct coshm__cache *cache, const struct survey *survey,
 		   const struct avoid *avoid)
@@ -489,12 +536,22 @@ static int is_full(const struct coshm__cache *cache, const struct survey *survey
 	       avoid->count == 0;
 }
 
+/* What is waited for may be what the dead still keep. Holds no lock and no hazard. */
+static void pause_for_others(struct coshm__op *op)
+{
+	const struct timespec pause = {0, PAUSE_NS};
+	int saved_errno = errno;
+
+	nanosleep(&pause, NULL);
+	errno = saved_errno;
+	coshm__tick(op, coshm__now_coarse_ns(op->segment));
+}
+
 int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uint32_t pages,
-			   int replaces)
+			   uint32_t bytes, int replaces)
 {
 	uint32_t keep = coshm__cache_keep(cache, replaces);
-	struct need need = {pages, replaces, 1};
-	int saved_errno = errno;
+	struct need need = {pages, bytes, replaces, 1};
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
 	uint64_t words_hash = 0;
@@ -522,6 +579,8 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress)
 			progress = evict_one(op, cache, &survey, &need, &avoid, &stubborn);
+		if (progress && has_room(op, cache, &need))
+			return 0;
 		if (!progress && survey.limbo > 0)
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress && !sealed_all) {
@@ -535,40 +594,91 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 		    coshm__now_ns(op->segment) > deadline_ns)
 			return is_full(cache, &survey, &avoid) ? -ENOSPC : -EAGAIN;
 		if (!progress) {
-			struct timespec pause = {0, PAUSE_NS};
-
 			/* One look may miss a page that others clean while it goes through the table; two alike do not. */
 			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash)
 				return -ENOSPC;
 			words_hash = survey.words_hash;
-			nanosleep(&pause, NULL);
-			errno = saved_errno;
+			pause_for_others(op);
 			avoid.count = 0;
 			sealed_all = 0;
 		}
 	}
 }
 
-int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
-			  const void *key, size_t key_bytes)
+/* 0; -ENOSPC as coshm__cache_make_way; -EAGAIN: others are at it, or were killed while they were */
+static int try_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash, const void *key,
+		   size_t key_bytes, const struct coshm__cache_request *request,
+		   struct coshm__cache_way *way, struct coshm__cache_space *ret_space)
 {
-	struct walk walk = {.mode = MODE_CLEAN, .threshold = 1, .wanted_pages = 1, .spares = 1};
 	struct coshm__cache_place place;
+	uint32_t offset;
+	int fits;
 
 	/* The last free page may be waiting for its barrier. */
 	coshm__cache_page_settle(op, cache);
 	if (!coshm__cache_find(op, cache, hash, key, key_bytes, &place))
-		return 0;
-	walk.page = place.page;
-	walk.spared = coshm__cache_slot_offset(place.word);
+		return -ENOSPC;
+	offset = coshm__cache_slot_offset(place.word);
+	fits = coshm__cache_item_bytes(cache, request->word0) <= place.bytes;
 	coshm__cache_let_go(op, &place);
-	return evict(op, cache, &walk);
+	if (!fits)
+		return -ENOSPC;
+	if (coshm__cache_page_state(coshm__cache_page_load(cache, place.page)) ==
+	    COSHM__CACHE_PAGE_OPEN)
+		coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN);
+	if (!own(op, cache, place.page, &way->word))
+		return -EAGAIN;
+	coshm__cache_target_find(cache, place.page, &way->target);
+	if (coshm__cache_target_place(op, cache, &way->target, offset, request, ret_space) == 0)
+		return 0;
+	coshm__cache_page_change(cache, place.page, &way->word, COSHM__CACHE_PAGE_SEALED, 0);
+	return -EAGAIN;
+}
+
+int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
+			  const void *key, size_t key_bytes,
+			  const struct coshm__cache_request *request, struct coshm__cache_way *way,
+			  struct coshm__cache_space *ret_space)
+{
+	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
+	struct need need = {1, 0, 1, 1};
+
+	for (int rounds = 0;; rounds++) {
+		struct avoid avoid = {.count = 0};
+		struct survey survey;
+		uint32_t stubborn = 0;
+		int error = try_way(op, cache, hash, key, key_bytes, request, way, ret_space);
+
+		/* Time that this thread did not run is no reason to give up. */
+		if (error != -EAGAIN ||
+		    (rounds > ROUNDS_MAX && coshm__now_ns(op->segment) > deadline_ns))
+			return error;
+		look(op, cache, &avoid, &survey);
+		if (!evict_one(op, cache, &survey, &need, &avoid, &stubborn))
+			pause_for_others(op);
+	}
+}
+
+void coshm__cache_way_end(struct coshm__op *op, struct coshm__cache *cache,
+			  struct coshm__cache_way *way, const struct coshm__cache_space *space,
+			  int published)
+{
+	struct walk walk = {.page = way->target.source,
+			    .mode = MODE_CLEAN,
+			    .threshold = 1,
+			    .wanted_pages = 1,
+			    .target = way->target};
+
+	if (published)
+		coshm__cache_target_count(cache, &walk.target, space->bytes);
+	coshm__cache_reserve_done(op);
+	empty(op, cache, &walk, way->word);
 }
 
 void coshm__cache_make_pace(struct coshm__op *op, struct coshm__cache *cache, uint32_t own_page)
 {
 	struct avoid avoid = {.page = {own_page}, .count = 1};
-	struct need need = {1, 0, 0};
+	struct need need = {1, 0, 0, 0};
 	struct survey survey;
 	uint32_t stubborn = 0;
 

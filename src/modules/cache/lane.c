@@ -45,10 +45,10 @@ static int open_page(const struct coshm__cache *cache, uint32_t lane, uint32_t i
 }
 
 /* What is known of a page that is about to be sealed. */
-static void note_seal(struct coshm__cache *cache, uint32_t page, uint32_t item_class, uint32_t used,
-		      uint64_t sequence)
+static void note_seal(struct coshm__cache *cache, uint32_t page, uint32_t item_class, uint32_t used)
 {
 	struct coshm__cache_page_shm *info = &cache->pages[page];
+	uint64_t sequence = coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1);
 
 	/* relaxed: carried by the CAS to SEALED */
 	coshm__a32_store_relaxed(&info->used_bytes, used);
@@ -58,8 +58,7 @@ static void note_seal(struct coshm__cache *cache, uint32_t page, uint32_t item_c
 static void seal(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t page,
 		 uint32_t used, uint64_t word)
 {
-	note_seal(cache, page, item_class, used,
-		  coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1));
+	note_seal(cache, page, item_class, used);
 	COSHM__CRASH_POINT(cache_page_sealing);
 	coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
 	COSHM__CRASH_POINT(cache_page_sealed);
@@ -67,28 +66,21 @@ static void seal(struct coshm__cache *cache, uint32_t lane, uint32_t item_class,
 	COSHM__CRASH_POINT(cache_lane_closed);
 }
 
-/* The life of a page that was just taken. */
-static void begin_page(struct coshm__cache_page_shm *info)
-{
-	/* A fence, [C7], pairs [C12]: the new generation, which the CAS to FREE stored, is there before the first byte
-	 * of the new life, which is a plain store; checked copies load in the other order. */
-	coshm__release_fence();
-	coshm__a32_store_relaxed(&info->dead_bytes, 0);
-	coshm__a32_store_relaxed(&info->used_bytes, 0);
-	coshm__a64_store_relaxed(&info->expire_first_ms, UINT64_MAX);
-	coshm__a64_store_relaxed(&info->expire_last_ms, 0);
-}
-
+/* Opens a page, and only then closes the one that is open: what is left in that is still of use if there is no other. */
 static int open_new(struct coshm__cache *cache, uint32_t lane, uint32_t item_class, uint32_t keep,
 		    uint32_t *ret_page, uint64_t *ret_word)
 {
+	uint32_t former, used;
+	uint64_t former_word;
 	int error = coshm__cache_page_take(cache, lane * (cache->page_count / cache->lane_total),
 					   keep, COSHM__CACHE_PAGE_OPEN, lane, ret_page, ret_word);
 
 	if (error)
 		return error;
 	COSHM__CRASH_POINT(cache_page_taken);
-	begin_page(&cache->pages[*ret_page]);
+	coshm__cache_page_begin(cache, *ret_page);
+	if (open_page(cache, lane, item_class, &former, &used, &former_word))
+		seal(cache, lane, item_class, former, used, former_word);
 	coshm__a64_store_relaxed(&cache->lanes[lane].open[item_class], OPEN_WORD(*ret_page, 0));
 	COSHM__CRASH_POINT(cache_page_opened);
 	return 0;
@@ -110,18 +102,23 @@ static uint64_t version_of(uint32_t lane, uint64_t sequence)
 	return (uint64_t)lane << 48 | (sequence & ((UINT64_C(1) << 48) - 1));
 }
 
-/* The place of an item: describes it, announces its page and writes the first word. */
-static void place(struct coshm__op *op, struct coshm__cache *cache,
-		  const struct coshm__cache_request *request, uint64_t version, uint32_t page,
-		  uint32_t used, uint64_t page_word, uint32_t bytes,
-		  struct coshm__cache_space *space)
+uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache)
+{
+	return version_of(cache->lane_total,
+			  coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1) + 1);
+}
+
+void coshm__cache_place_item(struct coshm__op *op, struct coshm__cache *cache,
+			     const struct coshm__cache_request *request, uint64_t version,
+			     uint32_t page, uint32_t used, uint64_t page_word,
+			     struct coshm__cache_space *space)
 {
 	space->word0 = request->word0 | version >> 32 << 42;
 	space->item = coshm__cache_page(cache, page) + used;
 	space->version_low = (uint32_t)version;
 	space->page = page;
 	space->offset = used;
-	space->bytes = bytes;
+	space->bytes = coshm__cache_item_bytes(cache, request->word0);
 	space->page_word = page_word;
 	note_expiry(&cache->pages[page], request->expire_ms);
 	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
@@ -138,11 +135,8 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 	int is_open = open_page(cache, lane, item_class, &page, &used, &page_word);
 
 	if (!is_open || used + bytes > cache->page_bytes) {
-		int error;
+		int error = open_new(cache, lane, item_class, request->keep, &page, &page_word);
 
-		if (is_open)
-			seal(cache, lane, item_class, page, used, page_word);
-		error = open_new(cache, lane, item_class, request->keep, &page, &page_word);
 		if (error)
 			return error;
 		used = 0;
@@ -153,7 +147,7 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 		coshm__a64_store_relaxed(&cache->lanes[lane].sequence, version);
 		version = version_of(lane, version);
 	}
-	place(op, cache, request, version, page, used, page_word, bytes, space);
+	coshm__cache_place_item(op, cache, request, version, page, used, page_word, space);
 	/* The next item's place, if it is as long as this one: the CPU has none of its lines, and the unlock waits for every
 	 * store before it. Past the end of the page this does no harm. */
 	for (uint32_t ahead = 0; ahead < 192; ahead += 64)
@@ -175,7 +169,7 @@ static int append_alone(struct coshm__op *op, struct coshm__cache *cache,
 			const struct coshm__cache_request *request,
 			struct coshm__cache_space *space)
 {
-	uint64_t page_word, sequence, version = request->version;
+	uint64_t page_word;
 	uint32_t page;
 	int error = coshm__cache_page_take(cache, op->member_id * 7, request->keep,
 					   COSHM__CACHE_PAGE_BUILD, coshm__id24(op->member_id),
@@ -183,13 +177,12 @@ static int append_alone(struct coshm__op *op, struct coshm__cache *cache,
 
 	if (error)
 		return error;
-	begin_page(&cache->pages[page]);
-	sequence = coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1);
-	if (version == 0)
-		version = version_of(cache->lane_total, sequence + 1);
-	place(op, cache, request, version, page, 0, page_word,
-	      coshm__cache_item_bytes(cache, request->word0), space);
-	note_seal(cache, page, request->item_class, space->bytes, sequence);
+	coshm__cache_page_begin(cache, page);
+	coshm__cache_place_item(op, cache, request,
+				request->version ? request->version
+						 : coshm__cache_version_without_lane(cache),
+				page, 0, page_word, space);
+	note_seal(cache, page, request->item_class, space->bytes);
 	COSHM__CRASH_POINT(cache_alone_placed);
 	if (!coshm__cache_page_change(cache, page, &page_word, COSHM__CACHE_PAGE_SEALED, 0)) {
 		coshm__cache_reserve_done(op);
@@ -230,9 +223,10 @@ locked:
 }
 
 void coshm__cache_reserve_undo(struct coshm__op *op, struct coshm__cache *cache,
-			       const struct coshm__cache_space *space)
+			       const struct coshm__cache_space *space, int again)
 {
-	coshm__cache_page_dead(op, cache, space->page, space->bytes);
+	if (!again)
+		coshm__cache_page_dead(op, cache, space->page, space->bytes);
 	coshm__cache_reserve_done(op);
 }
 
@@ -252,6 +246,57 @@ uint32_t coshm__cache_seal_all(struct coshm__op *op, struct coshm__cache *cache,
 		coshm__rlock_release(op, &cache->lanes[lane].lock);
 	}
 	return sealed;
+}
+
+uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
+				uint32_t item_class)
+{
+	/* relaxed: whether it is so is found out under the lane's lock */
+	uint64_t open = coshm__a64_load_relaxed(
+		&cache->lanes[coshm__thread_number(op) % cache->lane_count].open[item_class]);
+
+	return open == OPEN_NONE || OPEN_USED(open) > cache->page_bytes
+		       ? 0
+		       : cache->page_bytes - OPEN_USED(open);
+}
+
+/* With the lane's lock held: whichever of its open page and this TARGET has more room left is its open page then. */
+static void adopt(struct coshm__cache *cache, uint32_t lane, uint32_t page, uint32_t used,
+		  uint64_t word)
+{
+	uint32_t open, open_used;
+	uint64_t open_word;
+
+	if (open_page(cache, lane, COSHM__CACHE_MAIN, &open, &open_used, &open_word)) {
+		if (open_used <= used) {
+			note_seal(cache, page, COSHM__CACHE_MAIN, used);
+			coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
+			return;
+		}
+		seal(cache, lane, COSHM__CACHE_MAIN, open, open_used, open_word);
+	}
+	/* [C8] release */
+	coshm__a64_store_release(&cache->lanes[lane].open[COSHM__CACHE_MAIN],
+				 OPEN_WORD(page, used));
+	COSHM__CRASH_POINT(cache_target_entered);
+	coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_OPEN, lane);
+}
+
+int coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
+			    uint32_t used, uint64_t word)
+{
+	uint32_t first = coshm__thread_number(op) % cache->lane_count;
+
+	for (uint32_t i = 0; i < cache->lane_total; i++) {
+		uint32_t lane = (first + i) % cache->lane_total;
+
+		if (coshm__rlock_acquire(op, &cache->lanes[lane].lock, 0))
+			continue;
+		adopt(cache, lane, page, used, word);
+		coshm__rlock_release(op, &cache->lanes[lane].lock);
+		return 0;
+	}
+	return -EAGAIN;
 }
 
 /*

@@ -254,7 +254,7 @@ int coshm__cache_group_take(struct coshm__op *op, struct coshm__cache *cache,
 			group->page_count++;
 			continue;
 		}
-		error = coshm__cache_make_room(op, cache, (uint32_t)count - group->page_count,
+		error = coshm__cache_make_room(op, cache, (uint32_t)count - group->page_count, 0,
 					       replaces);
 		if (error) {
 			coshm__cache_group_undo(op, cache, group);

@@ -243,7 +243,7 @@ int coshm_cache_incr(struct coshm_cache *token, const void *key, size_t key_size
 			if (increment.used)
 				coshm__cache_reserve_done(&op);
 			else
-				coshm__cache_reserve_undo(&op, cache, &increment.space);
+				coshm__cache_reserve_undo(&op, cache, &increment.space, 0);
 			if (increment.space.offset == 0)
 				coshm__cache_make_pace(&op, cache, increment.space.page);
 		}

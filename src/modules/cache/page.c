@@ -22,6 +22,20 @@ int coshm__cache_page_change(struct coshm__cache *cache, uint32_t page, uint64_t
 	return 1;
 }
 
+/*
+ * Policy none: who has taken a page looks once more, and puts it back if too few are left. Of two who take one at once at
+ * least one sees what the other has taken.
+ */
+static int is_last(const struct coshm__cache *cache, uint32_t keep)
+{
+	/* A full fence, pairs itself: the CAS before it, and the loads behind it. */
+	coshm__full_fence();
+	for (uint32_t i = 0; i < cache->page_count && keep > 0; i++)
+		keep -= coshm__cache_page_state(coshm__a64_load_relaxed(&cache->words[i])) ==
+			COSHM__CACHE_PAGE_FREE;
+	return keep > 0;
+}
+
 int coshm__cache_page_take(struct coshm__cache *cache, uint32_t start, uint32_t keep,
 			   uint32_t state, uint32_t owner, uint32_t *ret_page, uint64_t *ret_word)
 {
@@ -41,17 +55,36 @@ int coshm__cache_page_take(struct coshm__cache *cache, uint32_t start, uint32_t 
 	}
 	if (free_count <= keep)
 		return -ENOBUFS;
+	COSHM__CRASH_POINT(cache_page_chosen);
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t word = coshm__a64_load_relaxed(&cache->words[found[i]]);
 
 		if (coshm__cache_page_state(word) == COSHM__CACHE_PAGE_FREE &&
 		    coshm__cache_page_change(cache, found[i], &word, state, owner)) {
+			if (cache->policy == COSHM_CACHE_NONE && is_last(cache, keep)) {
+				coshm__cache_page_change(cache, found[i], &word,
+							 COSHM__CACHE_PAGE_FREE, 0);
+				return -ENOBUFS;
+			}
 			*ret_page = found[i];
 			*ret_word = word;
 			return 0;
 		}
 	}
 	return -ENOBUFS;
+}
+
+void coshm__cache_page_begin(struct coshm__cache *cache, uint32_t page)
+{
+	struct coshm__cache_page_shm *info = &cache->pages[page];
+
+	/* A fence, [C7], pairs [C12]: the new generation, which the CAS to FREE stored, is there before the first byte
+	 * of the new life, which is a plain store; checked copies load in the other order. */
+	coshm__release_fence();
+	coshm__a32_store_relaxed(&info->dead_bytes, 0);
+	coshm__a32_store_relaxed(&info->used_bytes, 0);
+	coshm__a64_store_relaxed(&info->expire_first_ms, UINT64_MAX);
+	coshm__a64_store_relaxed(&info->expire_last_ms, 0);
 }
 
 /* Pages in LIMBO, and the leaders of those that were part of a large value; both ascending. */

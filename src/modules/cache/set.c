@@ -4,6 +4,8 @@
 
 #include "base/crash.h"
 
+#define TRIES_MAX 64
+
 uint64_t coshm__cache_expire_ms(uint64_t now_ns, uint64_t ttl_ns)
 {
 	uint64_t at;
@@ -18,17 +20,20 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 			      struct coshm__cache_request *request, int replaces,
 			      struct coshm__cache_space *ret_space)
 {
+	uint32_t bytes = coshm__cache_item_bytes(cache, request->word0);
 	int error, room = 0;
 
 	request->keep = coshm__cache_keep(cache, replaces);
-	for (;;) {
+	for (int tries = 0;; tries++) {
 		error = coshm__cache_reserve(op, cache, request, 1, ret_space);
 		if (coshm__likely(error != -ENOBUFS))
 			return error;
 		/* Tried even so: no page may be had, but what was moved can have left room in one. */
 		if (room)
 			return room;
-		room = coshm__cache_make_room(op, cache, 1, replaces);
+		if (tries == TRIES_MAX)
+			return -EAGAIN; /* others were faster each time */
+		room = coshm__cache_make_room(op, cache, 1, bytes, replaces);
 	}
 }
 
@@ -272,9 +277,31 @@ static int store_large(struct coshm__op *op, struct coshm__cache *cache, struct 
 	} else {
 		coshm__hazard_clear(op, 3);
 		coshm__cache_group_undo(op, cache, &store->group);
-		coshm__cache_reserve_undo(op, cache, &store->space);
+		coshm__cache_reserve_undo(op, cache, &store->space, 0);
 	}
 	return error;
+}
+
+static int write_and_publish(struct coshm__op *op, struct coshm__cache *cache, struct store *store)
+{
+	write_item(cache, store);
+	COSHM__CRASH_POINT(cache_written);
+	return publish(op, cache, store);
+}
+
+/* Policy none, and no page is to be had. */
+static int store_in_last_page(struct coshm__op *op, struct coshm__cache *cache, struct store *store,
+			      const struct coshm__cache_request *request)
+{
+	struct coshm__cache_way way;
+	int result = coshm__cache_make_way(op, cache, store->hash, store->key, store->key_bytes,
+					   request, &way, &store->space);
+
+	if (result)
+		return result;
+	result = write_and_publish(op, cache, store);
+	coshm__cache_way_end(op, cache, &way, &store->space, result == 1);
+	return result;
 }
 
 static int store_small(struct coshm__op *op, struct coshm__cache *cache, struct store *store,
@@ -284,22 +311,16 @@ static int store_small(struct coshm__op *op, struct coshm__cache *cache, struct 
 
 	request->word0 = (uint64_t)store->value_bytes | (uint64_t)store->key_bytes << 20;
 	result = coshm__cache_reserve_room(op, cache, request, store->replaces, &store->space);
-	if ((result == -ENOSPC || result == -EAGAIN) && store->replaces &&
-	    cache->policy == COSHM_CACHE_NONE &&
-	    coshm__cache_make_way(op, cache, store->hash, store->key, store->key_bytes)) {
-		request->keep = 0;
-		if (coshm__cache_reserve(op, cache, request, 1, &store->space) == 0)
-			result = 0;
-	}
+	if (coshm__unlikely(result == -ENOSPC || result == -EAGAIN) && store->replaces &&
+	    cache->policy == COSHM_CACHE_NONE)
+		return store_in_last_page(op, cache, store, request);
 	if (result)
 		return result;
-	write_item(cache, store);
-	COSHM__CRASH_POINT(cache_written);
-	result = publish(op, cache, store);
+	result = write_and_publish(op, cache, store);
 	if (result == 1)
 		coshm__cache_reserve_done(op);
 	else
-		coshm__cache_reserve_undo(op, cache, &store->space);
+		coshm__cache_reserve_undo(op, cache, &store->space, 0);
 	return result;
 }
 

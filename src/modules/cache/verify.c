@@ -188,6 +188,24 @@ static struct answer page_owner(struct coshm__handle *handle, uint32_t state, ui
 	return fine;
 }
 
+static uint32_t target_used(const struct coshm__cache *cache, uint32_t page)
+{
+	/* [C16] acquire; the lengths of all items before the end */
+	return (uint32_t)(coshm__a64_load_acquire(&cache->pages[page].group_slot) >> 32);
+}
+
+static struct answer page_target(const struct coshm__cache *cache, uint32_t page, uint32_t source)
+{
+	uint32_t state;
+
+	if (source >= cache->page_count)
+		return damage("is to take in what lives in a page that is none");
+	state = coshm__cache_page_state(coshm__cache_page_load(cache, source));
+	if (state != COSHM__CACHE_PAGE_EVICT && state != COSHM__CACHE_PAGE_SEALED)
+		return damage("is to take in what lives in a page without items");
+	return page_items(cache, page, target_used(cache, page));
+}
+
 static struct answer page_group(struct coshm__handle *handle, uint32_t page, uint32_t leader)
 {
 	const struct coshm__cache *cache = handle->local;
@@ -258,6 +276,9 @@ static struct answer about_page(struct coshm__handle *handle, uint64_t index)
 	case COSHM__CACHE_PAGE_CHUNK:
 		answer = page_group(handle, page, owner);
 		break;
+	case COSHM__CACHE_PAGE_TARGET:
+		answer = page_target(cache, page, owner);
+		break;
 	default:
 		answer = damage("in a state that does not exist");
 	}
@@ -309,6 +330,9 @@ static struct answer slot_page(const struct coshm__cache *cache, uint64_t word)
 	case COSHM__CACHE_PAGE_SEALED:
 	case COSHM__CACHE_PAGE_EVICT:
 		end = coshm__a32_load_relaxed(&cache->pages[page].used_bytes);
+		break;
+	case COSHM__CACHE_PAGE_TARGET:
+		end = target_used(cache, page) + 1; /* the last one may not be counted yet */
 		break;
 	default:
 		return damage("names a page without items");
