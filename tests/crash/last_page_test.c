@@ -21,11 +21,14 @@
 #include "modules/cache/cache.h"
 #include "support/procs.h"
 
+enum { KEYS = 20, NUMBERS = 6, LARGEST = 25000, TIMES = 12 };
+
 /*
- * Two values to a page of 32 KiB, behind them too little room for another one; numbers lie beside some of them, so that what
- * is moved is of both kinds.
+ * Of keys in turn: two values to a page of 32 KiB, behind them too little room for another one; numbers lie beside some of
+ * them, so that what is moved is of both kinds.
  */
-enum { KEYS = 20, NUMBERS = 6, LARGER = 17000, SMALLER = 12000, TIMES = 12 };
+static const size_t usual_bytes[2] = {17000, 12000}, unlike_bytes[2] = {5000, LARGEST};
+static const size_t *bytes_of = usual_bytes;
 
 static struct coshm_segment *segment;
 static struct coshm_cache *cache;
@@ -40,12 +43,12 @@ struct plan {
 
 static size_t size_of(uint32_t key)
 {
-	return key % 2 ? SMALLER : LARGER;
+	return bytes_of[key % 2];
 }
 
 static int store(uint32_t key, unsigned char with)
 {
-	static unsigned char value[LARGER];
+	static unsigned char value[LARGEST];
 
 	memset(value, with, size_of(key));
 	memcpy(value, &key, sizeof(key));
@@ -55,7 +58,7 @@ static int store(uint32_t key, unsigned char with)
 /* Every value, whoever stored it. */
 static int all_are_whole(void)
 {
-	static unsigned char value[LARGER];
+	static unsigned char value[LARGEST];
 
 	for (uint32_t key = 0; key < KEYS; key++) {
 		size_t size = sizeof(value);
@@ -287,6 +290,123 @@ static void last_page_is_put_back_by_who_counted_before_others(void **state)
 	assert_int_equal(drop(), 0);
 }
 
+/* --- what was seen before the page was owned ----------------------------------------------------------------- */
+
+enum { REFUSED = 11 };
+
+struct stop {
+	enum coshm__crash_point at, then_killed_at;
+	uint32_t key;
+};
+
+static int set_and_stop(void *arg)
+{
+	const struct stop *stop = arg;
+	int error;
+
+	coshm__crash_arm(stop->at, SIGSTOP, 1);
+	if (stop->then_killed_at)
+		coshm__crash_arm(stop->then_killed_at, SIGKILL, 1);
+	error = store(stop->key, 9);
+	return error == -EAGAIN ? REFUSED : error != 0;
+}
+
+/* Holds the number's stripe, so that it cannot be moved. */
+static int add_and_stop(void *arg)
+{
+	const uint32_t *key = arg;
+
+	coshm__crash_arm(COSHM__CRASH_cache_number_added, SIGSTOP, 1);
+	return coshm_cache_incr(cache, key, 3, 0, 0, 0, NULL) != 0;
+}
+
+static struct proc *spawn_stopped(int (*body)(void *), void *arg)
+{
+	struct proc *proc = proc_spawn(body, arg);
+
+	assert_int_equal(proc_wait_stopped(proc, PROC_DEADLINE_NS), 1);
+	return proc;
+}
+
+static void value_that_moved_away_meanwhile_gives_no_place(void **state)
+{
+	static struct stop stop = {COSHM__CRASH_cache_way_found, 0, 0};
+	static uint32_t number = 0;
+	struct proc *adder, *late;
+
+	(void)state;
+	bytes_of = unlike_bytes;
+	assert_int_equal(make(1), 0);
+	adder = spawn_stopped(add_and_stop, &number);
+	late = spawn_stopped(set_and_stop, &stop);
+	/* The value goes to the last page; its page stays, for the number. */
+	assert_int_equal(store(0, 3), 0);
+	proc_resume(late);
+	assert_int_equal(proc_collect(late, PROC_DEADLINE_NS), REFUSED);
+	proc_resume(adder);
+	assert_int_equal(proc_collect(adder, PROC_DEADLINE_NS), 0);
+	assert_null(replace_all(1, 0));
+	assert_true(is_sound(COSHM_VERIFY_PENDING));
+	assert_int_equal(drop(), 0);
+	bytes_of = usual_bytes;
+}
+
+static void page_that_was_used_again_meanwhile_gives_no_place(void **state)
+{
+	static struct stop stop = {COSHM__CRASH_cache_way_found, COSHM__CRASH_cache_replaced, 0};
+
+	(void)state;
+	bytes_of = unlike_bytes;
+	for (uint32_t rounds = 1; rounds <= 4; rounds++) {
+		struct proc *late;
+
+		assert_int_equal(make(1), 0);
+		late = spawn_stopped(set_and_stop, &stop);
+		for (uint32_t i = 0; i < rounds; i++)
+			assert_null(replace_all(0, 0));
+		assert_int_equal(take_pages(1), 0);
+		proc_resume(late);
+		assert_int_equal(proc_collect(late, PROC_DEADLINE_NS), -SIGKILL);
+		assert_true(all_are_whole());
+		assert_null(replace_all(3, 0));
+		assert_true(is_sound(COSHM_VERIFY_DAMAGE));
+		assert_int_equal(drop(), 0);
+	}
+	bytes_of = usual_bytes;
+}
+
+static int be_killed_when_described(void *arg)
+{
+	const uint32_t *key = arg;
+
+	coshm__crash_arm(COSHM__CRASH_cache_target_described, SIGKILL, 1);
+	return store(*key, 9);
+}
+
+static void length_of_another_item_is_not_taken_for_one_on_its_way(void **state)
+{
+	static uint32_t number = 0, beside = 1;
+	struct proc *adder;
+
+	(void)state;
+	bytes_of = unlike_bytes;
+	assert_int_equal(make(1), 0);
+	adder = spawn_stopped(add_and_stop, &number);
+	assert_int_equal(store(0, 3), 0);
+	proc_resume(adder);
+	assert_int_equal(proc_collect(adder, PROC_DEADLINE_NS), 0);
+	/* The number was on its way, and is not any more. */
+	assert_int_equal(coshm_cache_delete(cache, &number, 3), 1);
+	assert_int_equal(
+		proc_collect(proc_spawn(be_killed_when_described, &beside), PROC_DEADLINE_NS),
+		-SIGKILL);
+	assert_int_equal(coshm_cache_incr(cache, &number, 3, 0, 0, 0, NULL), 0);
+	assert_null(replace_all(1, 0));
+	assert_true(is_sound(COSHM_VERIFY_DAMAGE));
+	assert_int_equal(drop(), 0);
+	bytes_of = usual_bytes;
+}
+
 /* --- several at once, killed at random ----------------------------------------------------------------------- */
 
 static int replace_own(void *arg)
@@ -336,6 +456,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(death_at_any_row_uses_up_nothing),
 		cmocka_unit_test(last_page_is_put_back_by_who_counted_before_others),
+		cmocka_unit_test(value_that_moved_away_meanwhile_gives_no_place),
+		cmocka_unit_test(page_that_was_used_again_meanwhile_gives_no_place),
+		cmocka_unit_test(length_of_another_item_is_not_taken_for_one_on_its_way),
 		cmocka_unit_test(deaths_of_several_at_once_use_up_nothing),
 	};
 

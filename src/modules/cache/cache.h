@@ -252,7 +252,7 @@ int coshm__cache_page_change(struct coshm__cache *cache, uint32_t page, uint64_t
 
 /*
  * Takes a free page for @state and @owner if more than @keep are free. The page and its word, or -ENOBUFS. With policy
- * none at least @keep are free afterwards, whoever else takes pages; otherwise two at once may both take one.
+ * none at least @keep are free afterwards, even if several take one at once.
  * @start  where to begin to look, so that lanes do not run into each other
  */
 int coshm__cache_page_take(struct coshm__cache *cache, uint32_t start, uint32_t keep,
@@ -512,9 +512,9 @@ uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache);
 uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
 				uint32_t item_class);
 
-/* A TARGET with @used bytes in it becomes the open page of a lane, or SEALED. 0; -EAGAIN: all lanes are held */
-int coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
-			    uint32_t used, uint64_t word);
+/* A TARGET with @used bytes in it becomes the open page of a lane, or SEALED. For who owns its source. */
+void coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
+			     uint32_t used, uint64_t word);
 int coshm__cache_lane_recover(struct coshm__cache *cache, uint32_t lane);
 
 /* --- target.c ----------------------------------------------------------------------------------------------- */
@@ -526,6 +526,10 @@ struct coshm__cache_target {
 	uint32_t used; /* bytes of items that are, or were, in their slots */
 	uint64_t word;
 };
+
+/* Bytes that are taken: what its slots name or named. Bytes that live in the source still. Together at most a page. */
+uint32_t coshm__cache_target_used(const struct coshm__cache *cache, uint32_t source, uint32_t page);
+uint32_t coshm__cache_target_lives(const struct coshm__cache *cache, uint32_t source);
 
 void coshm__cache_target_find(const struct coshm__cache *cache, uint32_t source,
 			      struct coshm__cache_target *ret_target);
@@ -664,7 +668,7 @@ struct coshm__cache_way {
 /*
  * Policy none, and no page is to be had: a place in the last free page for what replaces this key's value and is no
  * larger. What shares the page with that value moves after it in coshm__cache_way_end, so another page is free then.
- * 0; -ENOSPC: the value is gone, or smaller; -EAGAIN: not within 100 ms
+ * 0; -ENOENT: there is no such value; -ENOSPC: it is smaller; -EAGAIN: not within 100 ms
  */
 int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash,
 			  const void *key, size_t key_bytes,
@@ -675,9 +679,9 @@ void coshm__cache_way_end(struct coshm__op *op, struct coshm__cache *cache,
 			  int published);
 
 /*
- * Makes at least @pages free pages beyond those kept back, or, with policy none, room for @bytes in the page that this
- * thread appends to. Holds no lock; keeps no hazard.
- * 0; -EAGAIN: all pages are pinned or being worked on; -ENOSPC: policy none
+ * Makes at least @pages free pages beyond those kept back. Holds no lock; keeps no hazard.
+ * 0; 1: not that, but with policy none there is room for @bytes (0: does not matter) where this thread appends;
+ * -EAGAIN: all pages are pinned or being worked on; -ENOSPC: policy none
  */
 int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uint32_t pages,
 			   uint32_t bytes, int replaces);

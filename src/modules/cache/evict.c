@@ -52,6 +52,7 @@ struct need {
 	uint32_t bytes; /* policy none: this in the open page is as good; 0: not */
 	int replaces;
 	int may_seal; /* open pages, too: they may be all there is */
+	int given;    /* a page, or some of one, was given back */
 };
 
 static int is_avoided(const struct avoid *avoid, uint32_t page)
@@ -415,8 +416,8 @@ static int empty(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 	if (!error && walk->target.page != UINT32_MAX) {
 		/* Killed behind this, nobody takes it for a page with something in it. */
 		coshm__a32_store_relaxed(&cache->pages[walk->page].used_bytes, 0);
-		error = coshm__cache_lane_adopt(op, cache, walk->target.page, walk->target.used,
-						walk->target.word);
+		coshm__cache_lane_adopt(op, cache, walk->target.page, walk->target.used,
+					walk->target.word);
 	}
 	COSHM__CRASH_POINT(cache_evict_walked);
 	coshm__cache_page_change(cache, walk->page, &word,
@@ -494,9 +495,9 @@ static int choose_other(struct coshm__op *op, struct coshm__cache *cache,
 	return walk->page != UINT32_MAX;
 }
 
-/* One victim. 1: something was given back; 0: nothing could be. */
+/* One victim. 1: something was given back, or another one is to be tried; 0: nothing could be. */
 static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const struct survey *survey,
-		     const struct need *need, struct avoid *avoid, uint32_t *stubborn)
+		     struct need *need, struct avoid *avoid, uint32_t *stubborn)
 {
 	struct walk walk = {.threshold = 1, .wanted_pages = need->pages};
 
@@ -518,6 +519,7 @@ static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const str
 	}
 	if (walk.moved_bytes > cache->page_bytes / 4 * 3)
 		++*stubborn;
+	need->given = 1;
 	return 1;
 }
 
@@ -551,7 +553,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			   uint32_t bytes, int replaces)
 {
 	uint32_t keep = coshm__cache_keep(cache, replaces);
-	struct need need = {pages, bytes, replaces, 1};
+	struct need need = {.pages = pages, .bytes = bytes, .replaces = replaces, .may_seal = 1};
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
 	uint64_t words_hash = 0;
@@ -561,6 +563,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	for (;;) {
 		int progress = 0;
 
+		need.given = 0;
 		look(op, cache, &avoid, &survey);
 		if (survey.free >= keep + pages)
 			return 0;
@@ -579,8 +582,8 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress)
 			progress = evict_one(op, cache, &survey, &need, &avoid, &stubborn);
-		if (progress && has_room(op, cache, &need))
-			return 0;
+		if (need.given && has_room(op, cache, &need))
+			return 1;
 		if (!progress && survey.limbo > 0)
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress && !sealed_all) {
@@ -605,7 +608,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	}
 }
 
-/* 0; -ENOSPC as coshm__cache_make_way; -EAGAIN: others are at it, or were killed while they were */
+/* As coshm__cache_make_way, but for -EAGAIN: others are at it, or were killed while they were. */
 static int try_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t hash, const void *key,
 		   size_t key_bytes, const struct coshm__cache_request *request,
 		   struct coshm__cache_way *way, struct coshm__cache_space *ret_space)
@@ -617,20 +620,25 @@ static int try_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t ha
 	/* The last free page may be waiting for its barrier. */
 	coshm__cache_page_settle(op, cache);
 	if (!coshm__cache_find(op, cache, hash, key, key_bytes, &place))
-		return -ENOSPC;
+		return -ENOENT;
 	offset = coshm__cache_slot_offset(place.word);
 	fits = coshm__cache_item_bytes(cache, request->word0) <= place.bytes;
 	coshm__cache_let_go(op, &place);
 	if (!fits)
 		return -ENOSPC;
+	COSHM__CRASH_POINT(cache_way_found);
 	if (coshm__cache_page_state(coshm__cache_page_load(cache, place.page)) ==
 	    COSHM__CACHE_PAGE_OPEN)
 		coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN);
 	if (!own(op, cache, place.page, &way->word))
 		return -EAGAIN;
-	coshm__cache_target_find(cache, place.page, &way->target);
-	if (coshm__cache_target_place(op, cache, &way->target, offset, request, ret_space) == 0)
-		return 0;
+	/* Again, as it was not kept: there may be another item by now, or, which is worse, no room in the target for one. */
+	if (coshm__cache_same(coshm__cache_slot_load(place.slot), place.word)) {
+		coshm__cache_target_find(cache, place.page, &way->target);
+		if (coshm__cache_target_place(op, cache, &way->target, offset, request,
+					      ret_space) == 0)
+			return 0;
+	}
 	coshm__cache_page_change(cache, place.page, &way->word, COSHM__CACHE_PAGE_SEALED, 0);
 	return -EAGAIN;
 }
@@ -641,12 +649,12 @@ int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint
 			  struct coshm__cache_space *ret_space)
 {
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
-	struct need need = {1, 0, 1, 1};
+	struct need need = {.pages = 1, .replaces = 1, .may_seal = 1};
+	struct avoid avoid = {.count = 0};
+	uint32_t stubborn = 0;
 
 	for (int rounds = 0;; rounds++) {
-		struct avoid avoid = {.count = 0};
 		struct survey survey;
-		uint32_t stubborn = 0;
 		int error = try_way(op, cache, hash, key, key_bytes, request, way, ret_space);
 
 		/* Time that this thread did not run is no reason to give up. */
@@ -654,8 +662,10 @@ int coshm__cache_make_way(struct coshm__op *op, struct coshm__cache *cache, uint
 		    (rounds > ROUNDS_MAX && coshm__now_ns(op->segment) > deadline_ns))
 			return error;
 		look(op, cache, &avoid, &survey);
-		if (!evict_one(op, cache, &survey, &need, &avoid, &stubborn))
+		if (!evict_one(op, cache, &survey, &need, &avoid, &stubborn)) {
 			pause_for_others(op);
+			avoid.count = 0;
+		}
 	}
 }
 
@@ -678,7 +688,7 @@ void coshm__cache_way_end(struct coshm__op *op, struct coshm__cache *cache,
 void coshm__cache_make_pace(struct coshm__op *op, struct coshm__cache *cache, uint32_t own_page)
 {
 	struct avoid avoid = {.page = {own_page}, .count = 1};
-	struct need need = {1, 0, 0, 0};
+	struct need need = {.pages = 1};
 	struct survey survey;
 	uint32_t stubborn = 0;
 

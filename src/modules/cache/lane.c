@@ -252,12 +252,21 @@ uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache 
 				uint32_t item_class)
 {
 	/* relaxed: whether it is so is found out under the lane's lock */
-	uint64_t open = coshm__a64_load_relaxed(
-		&cache->lanes[coshm__thread_number(op) % cache->lane_count].open[item_class]);
+	const struct coshm__cache_lane_shm *lane =
+		&cache->lanes[coshm__thread_number(op) % cache->lane_count];
+	uint64_t open = coshm__a64_load_relaxed(&lane->open[item_class]);
 
-	return open == OPEN_NONE || OPEN_USED(open) > cache->page_bytes
+	return open == OPEN_NONE || OPEN_USED(open) > cache->page_bytes ||
+			       coshm__rlock_owner(&lane->lock)
 		       ? 0
 		       : cache->page_bytes - OPEN_USED(open);
+}
+
+/* No lock: only who owns its source writes there. */
+static void seal_target(struct coshm__cache *cache, uint32_t page, uint32_t used, uint64_t word)
+{
+	note_seal(cache, page, COSHM__CACHE_MAIN, used);
+	coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
 }
 
 /* With the lane's lock held: whichever of its open page and this TARGET has more room left is its open page then. */
@@ -269,8 +278,7 @@ static void adopt(struct coshm__cache *cache, uint32_t lane, uint32_t page, uint
 
 	if (open_page(cache, lane, COSHM__CACHE_MAIN, &open, &open_used, &open_word)) {
 		if (open_used <= used) {
-			note_seal(cache, page, COSHM__CACHE_MAIN, used);
-			coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
+			seal_target(cache, page, used, word);
 			return;
 		}
 		seal(cache, lane, COSHM__CACHE_MAIN, open, open_used, open_word);
@@ -282,8 +290,8 @@ static void adopt(struct coshm__cache *cache, uint32_t lane, uint32_t page, uint
 	coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_OPEN, lane);
 }
 
-int coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
-			    uint32_t used, uint64_t word)
+void coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
+			     uint32_t used, uint64_t word)
 {
 	uint32_t first = coshm__thread_number(op) % cache->lane_count;
 
@@ -294,9 +302,9 @@ int coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, ui
 			continue;
 		adopt(cache, lane, page, used, word);
 		coshm__rlock_release(op, &cache->lanes[lane].lock);
-		return 0;
+		return;
 	}
-	return -EAGAIN;
+	seal_target(cache, page, used, word);
 }
 
 /*

@@ -4,7 +4,7 @@
 
 #include "base/crash.h"
 
-#define TRIES_MAX 64
+#define TRIES_MAX 8
 
 uint64_t coshm__cache_expire_ms(uint64_t now_ns, uint64_t ttl_ns)
 {
@@ -24,14 +24,14 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 	int error, room = 0;
 
 	request->keep = coshm__cache_keep(cache, replaces);
-	for (int tries = 0;; tries++) {
+	for (int tries = 0;;) {
 		error = coshm__cache_reserve(op, cache, request, 1, ret_space);
 		if (coshm__likely(error != -ENOBUFS))
 			return error;
 		/* Tried even so: no page may be had, but what was moved can have left room in one. */
-		if (room)
+		if (room < 0)
 			return room;
-		if (tries == TRIES_MAX)
+		if (room > 0 && ++tries > TRIES_MAX)
 			return -EAGAIN; /* others were faster each time */
 		room = coshm__cache_make_room(op, cache, 1, bytes, replaces);
 	}
@@ -289,16 +289,18 @@ static int write_and_publish(struct coshm__op *op, struct coshm__cache *cache, s
 	return publish(op, cache, store);
 }
 
-/* Policy none, and no page is to be had. */
+/* Policy none, and no page is to be had: @error. */
 static int store_in_last_page(struct coshm__op *op, struct coshm__cache *cache, struct store *store,
-			      const struct coshm__cache_request *request)
+			      const struct coshm__cache_request *request, int error)
 {
 	struct coshm__cache_way way;
 	int result = coshm__cache_make_way(op, cache, store->hash, store->key, store->key_bytes,
 					   request, &way, &store->space);
 
+	if (result == -ENOENT && store->mode == COSHM__CACHE_STORE_REPLACE)
+		return 0;
 	if (result)
-		return result;
+		return result == -EAGAIN ? result : error;
 	result = write_and_publish(op, cache, store);
 	coshm__cache_way_end(op, cache, &way, &store->space, result == 1);
 	return result;
@@ -313,7 +315,7 @@ static int store_small(struct coshm__op *op, struct coshm__cache *cache, struct 
 	result = coshm__cache_reserve_room(op, cache, request, store->replaces, &store->space);
 	if (coshm__unlikely(result == -ENOSPC || result == -EAGAIN) && store->replaces &&
 	    cache->policy == COSHM_CACHE_NONE)
-		return store_in_last_page(op, cache, store, request);
+		return store_in_last_page(op, cache, store, request, result);
 	if (result)
 		return result;
 	result = write_and_publish(op, cache, store);

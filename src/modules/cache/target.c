@@ -11,13 +11,14 @@
  *
  *   used_bytes:32 << 32 | item of the source that is on its way here, offset + 1; 0: none
  *
- *   1. the length of the copy, at used_bytes
- *   2. the word: this item is on its way
- *   3. the copy
- *   4. CAS of the slot, which named the item in the source
- *   5. the word: used_bytes behind the copy, nothing on its way
+ *   1. the word: nothing is on its way
+ *   2. the length of the copy, at used_bytes
+ *   3. the word: this item is on its way
+ *   4. the copy
+ *   5. CAS of the slot, which named the item in the source
+ *   6. the word: used_bytes behind the copy, nothing on its way
  *
- * Killed between 2 and 5: if the slot still names the source nobody has ever seen the copy, and the next owner writes in
+ * Killed between 3 and 6: if the slot still names the source nobody has ever seen the copy, and the next owner writes in
  * its place. If not, it was published, or the item was replaced by others: either way it does not live in the source any
  * more, and the copy, which others may be reading, counts as used.
  */
@@ -54,28 +55,45 @@ static int lives_at(const struct coshm__cache *cache, uint32_t page, uint32_t of
 	return coshm__cache_find_location(cache, hash, page, offset, &place);
 }
 
+uint32_t coshm__cache_target_used(const struct coshm__cache *cache, uint32_t source, uint32_t page)
+{
+	/* [C16] acquire, pairs [C15]; the slots of what is used, the length of what is coming */
+	uint64_t progress = coshm__a64_load_acquire(progress_of(cache, page)), word0;
+	uint32_t used = (uint32_t)(progress >> 32), coming = (uint32_t)progress, bytes;
+
+	if (used > cache->page_bytes || used % 8)
+		return cache->page_bytes; /* damage: full */
+	if (!coming || lives_at(cache, source, coming - 1))
+		return used;
+	bytes = bytes_at(cache, page, used, &word0);
+	return bytes ? used + bytes : cache->page_bytes;
+}
+
+uint32_t coshm__cache_target_lives(const struct coshm__cache *cache, uint32_t source)
+{
+	uint32_t offset = 0, bytes, live = 0;
+	uint64_t word0;
+
+	while ((bytes = bytes_at(cache, source, offset, &word0)) != 0) {
+		if (lives_at(cache, source, offset))
+			live += bytes;
+		offset += bytes;
+	}
+	return live;
+}
+
 void coshm__cache_target_find(const struct coshm__cache *cache, uint32_t source,
 			      struct coshm__cache_target *ret_target)
 {
 	*ret_target = (struct coshm__cache_target){.source = source, .page = UINT32_MAX};
 	for (uint32_t page = 0; page < cache->page_count; page++) {
-		uint64_t word = coshm__cache_page_load(cache, page), progress, word0;
-		uint32_t used, coming;
+		uint64_t word = coshm__cache_page_load(cache, page);
 
 		if (coshm__cache_page_state(word) != COSHM__CACHE_PAGE_TARGET ||
 		    coshm__cache_page_owner(word) != source)
 			continue;
-		/* [C16] acquire, pairs [C15]; the slots of what is used, the length of what is coming */
-		progress = coshm__a64_load_acquire(progress_of(cache, page));
-		used = (uint32_t)(progress >> 32);
-		coming = (uint32_t)progress;
-		if (coming && !lives_at(cache, source, coming - 1)) {
-			uint32_t bytes = bytes_at(cache, page, used, &word0);
-
-			used = bytes ? used + bytes : cache->page_bytes; /* damage: full */
-		}
 		ret_target->page = page;
-		ret_target->used = used <= cache->page_bytes ? used : cache->page_bytes;
+		ret_target->used = coshm__cache_target_used(cache, source, page);
 		ret_target->word = word;
 		return;
 	}
@@ -114,10 +132,17 @@ int coshm__cache_target_place(struct coshm__op *op, struct coshm__cache *cache,
 		return error;
 	if (bytes > cache->page_bytes - target->used)
 		return -ENOBUFS; /* damage */
+	/*
+	 * Nothing is on its way, before the length of something else stands there. relaxed, and a fence for the compiler:
+	 * what a kill leaves is what came before it in program order, and the lengths are plain stores.
+	 */
+	coshm__a64_store_relaxed(progress_of(cache, target->page), (uint64_t)target->used << 32);
+	coshm__release_fence();
 	coshm__cache_place_item(op, cache, request,
 				request->version ? request->version
 						 : coshm__cache_version_without_lane(cache),
 				target->page, target->used, target->word, ret_space);
+	COSHM__CRASH_POINT(cache_target_described);
 	/* [C15] release, pairs [C16] */
 	coshm__a64_store_release(progress_of(cache, target->page),
 				 (uint64_t)target->used << 32 | (offset + 1));

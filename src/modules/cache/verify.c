@@ -188,22 +188,19 @@ static struct answer page_owner(struct coshm__handle *handle, uint32_t state, ui
 	return fine;
 }
 
-static uint32_t target_used(const struct coshm__cache *cache, uint32_t page)
-{
-	/* [C16] acquire; the lengths of all items before the end */
-	return (uint32_t)(coshm__a64_load_acquire(&cache->pages[page].group_slot) >> 32);
-}
-
 static struct answer page_target(const struct coshm__cache *cache, uint32_t page, uint32_t source)
 {
-	uint32_t state;
+	uint32_t state, used;
 
 	if (source >= cache->page_count)
 		return damage("is to take in what lives in a page that is none");
 	state = coshm__cache_page_state(coshm__cache_page_load(cache, source));
 	if (state != COSHM__CACHE_PAGE_EVICT && state != COSHM__CACHE_PAGE_SEALED)
 		return damage("is to take in what lives in a page without items");
-	return page_items(cache, page, target_used(cache, page));
+	used = coshm__cache_target_used(cache, source, page);
+	if (used + coshm__cache_target_lives(cache, source) > cache->page_bytes)
+		return damage("has too little room for what lives in its source");
+	return page_items(cache, page, used);
 }
 
 static struct answer page_group(struct coshm__handle *handle, uint32_t page, uint32_t leader)
@@ -332,7 +329,10 @@ static struct answer slot_page(const struct coshm__cache *cache, uint64_t word)
 		end = coshm__a32_load_relaxed(&cache->pages[page].used_bytes);
 		break;
 	case COSHM__CACHE_PAGE_TARGET:
-		end = target_used(cache, page) + 1; /* the last one may not be counted yet */
+		end = coshm__cache_page_owner(page_word) < cache->page_count
+			      ? coshm__cache_target_used(cache, coshm__cache_page_owner(page_word),
+							 page)
+			      : 0;
 		break;
 	default:
 		return damage("names a page without items");
