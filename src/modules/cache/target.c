@@ -133,11 +133,11 @@ int coshm__cache_target_place(struct coshm__op *op, struct coshm__cache *cache,
 	if (bytes > cache->page_bytes - target->used)
 		return -ENOBUFS; /* damage */
 	/*
-	 * Nothing is on its way, before the length of something else stands there. relaxed, and a fence for the compiler:
-	 * what a kill leaves is what came before it in program order, and the lengths are plain stores.
+	 * Nothing is on its way, before the length of something else stands there, which is a plain store. relaxed: only
+	 * matters to who comes after a death.
 	 */
 	coshm__a64_store_relaxed(progress_of(cache, target->page), (uint64_t)target->used << 32);
-	coshm__release_fence();
+	coshm__compiler_barrier();
 	coshm__cache_place_item(op, cache, request,
 				request->version ? request->version
 						 : coshm__cache_version_without_lane(cache),
