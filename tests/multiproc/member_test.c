@@ -186,6 +186,27 @@ static void stopped_member_is_not_dead(void **state)
 	assert_int_equal(coshm__member_is_known_dead(toy_segment(segment), shared->id), 1);
 }
 
+/* Anyone who may read the file can place one. */
+static void read_lock_of_a_stranger_keeps_no_dead_member_alive(void **state)
+{
+	struct proc *child = spawn_member();
+	struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = 1};
+	char path[TEST_SEGMENT_NAME_SIZE + 16];
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "/dev/shm/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	range.l_start = (off_t)(COSHM__LOCK_BYTE_MEMBERS + COSHM__MEMBER_SLOT_OF(shared->id));
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &range), -1);
+	assert_int_equal(is_dead(shared->id), 0);
+	proc_kill(child);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &range), 0);
+	assert_int_equal(becomes_dead(shared->id), 1);
+	close(fd);
+}
+
 static void ids_nobody_has_are_dead(void **state)
 {
 	uint32_t mine = member_id();
@@ -764,6 +785,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		MEMBER_TEST(members_are_told_apart_and_counted),
 		MEMBER_TEST(stopped_member_is_not_dead),
+		MEMBER_TEST(read_lock_of_a_stranger_keeps_no_dead_member_alive),
 		MEMBER_TEST(ids_nobody_has_are_dead),
 		MEMBER_TEST(slot_is_reused_with_another_generation),
 		MEMBER_TEST(full_house_is_eusers_until_one_leaves_or_dies),
