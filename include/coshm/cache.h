@@ -13,14 +13,16 @@
  *               P4 SIGKILL at any instruction loses at most the value being written.
  *               P5 Any item up to 1/8 of the cache can be stored; no fragmentation makes a legal set fail.
  *               P6 An expired value is never served. (Clock: some 4 ms coarse, so it may be gone 4 ms early or late.)
- *               P7 With policy none, a set that replaces a value of up to a page (32 KiB to 1 MiB; in caches below 1 MiB
- *                  from 4 KiB) by one that is no larger finds room, whoever was killed before. If pages have to be
- *                  rearranged for it, it may take 200 ms; then -EAGAIN, if members that are stopped, or pins, keep them.
+ *               P7 With policy none, a set that replaces a value by one that is no larger finds room, whoever was killed
+ *                  before, if key and value fit into a page (32 KiB to 1 MiB; in caches below 1 MiB from 4 KiB). Pages may
+ *                  have to be rearranged for it, up to 200 ms; then -EAGAIN, as long as pins, or members that are stopped,
+ *                  keep what has to move.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
  *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
- *                  each, should members be stopped in every place where items are appended; then a full cache with
- *                  policy lru or none may answer -EAGAIN, as what has to stay cannot be moved). A stopped member also
- *                  keeps the few pages that it reads, writes or has pinned.
+ *                  each, should members be stopped in every place where items are appended). But a set that needs a page
+ *                  of a full cache with policy lru or none may answer -EAGAIN: what has to stay cannot be moved while a
+ *                  member is stopped in incr, in moving, or in appending everywhere. A stopped member also keeps the few
+ *                  pages that it reads, writes or has pinned.
  *               N2 The order of eviction is exact only with policy lru and one lane, and there only as far as hits
  *                  of other members do not meet at the list at the same instant (then one of them is not noted).
  *               N3 count may be off by one for each member killed in the middle of an insert or delete, and for each

@@ -48,6 +48,11 @@ struct coshm__object_type {
 	/* This member closes its last handle: give back what the process still holds. May be NULL. */
 	void (*leave)(struct coshm__op *op, struct coshm__handle *handle);
 	/*
+	 * A dead member had announced that it reads or writes at this offset of the segment. A hint, perhaps given twice,
+	 * before the object is reaped. May be NULL.
+	 */
+	void (*abandoned)(struct coshm__handle *handle, uint64_t offset_bytes);
+	/*
 	 * Finish what a dead member left in this object. *cursor is 0 at first and the function's own from then on.
 	 * At most about @budget words are looked at. 1: a whole pass is done and no word names the member any more;
 	 * 0: call again; negative: not possible now. Any number of processes may do it at once. May be NULL.

@@ -38,7 +38,35 @@ struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segmen
 	return calloc(segment->member_count_max, sizeof(struct coshm__reap_progress));
 }
 
-static void reap_threads(struct coshm__op *op, uint32_t dead_id)
+static int has_open(const struct coshm__member_shm *member, uint32_t entry_index)
+{
+	/* [D4] acquire: the member is dead, and sets no more bits */
+	return (int)(coshm__a64_load_acquire(&member->open_objects[entry_index / 64]) >>
+		     (entry_index % 64)) &
+	       1;
+}
+
+/* Whose hazards they are: what is left under one may be something of which nobody has kept count. */
+static void tell_objects(struct coshm__segment *segment, const struct coshm__member_shm *dead,
+			 const struct coshm__thread_shm *thread)
+{
+	for (uint32_t entry = 0; entry < COSHM__ENTRY_COUNT; entry++) {
+		struct coshm__handle *view = NULL;
+
+		if (!has_open(dead, entry) || coshm__view_find(segment, entry, &view) ||
+		    !view->object_type->abandoned)
+			continue;
+		for (unsigned int h = 0; h < COSHM__HAZARD_READS; h++)
+			view->object_type->abandoned(
+				view, coshm__a64_load_relaxed(&thread->read_hazard[h]));
+		for (unsigned int h = 0; h < COSHM__HAZARD_WRITES; h++)
+			view->object_type->abandoned(
+				view, coshm__a64_load_relaxed(&thread->write_hazard[h]));
+	}
+}
+
+static void reap_threads(struct coshm__op *op, const struct coshm__member_shm *dead,
+			 uint32_t dead_id)
 {
 	struct coshm__segment *segment = op->segment;
 	uint32_t high = coshm__a32_load_seq_cst(&segment->header->thread_high_water); /* [T5] */
@@ -57,6 +85,7 @@ static void reap_threads(struct coshm__op *op, uint32_t dead_id)
 				coshm__rlock_take_over(op, offset, dead_id);
 		}
 		COSHM__CRASH_POINT(REAP_LOCKS_FREED);
+		tell_objects(segment, dead, thread);
 		coshm__a32_cas_acq_rel(&thread->owner, &owner, 0); /* [T3] */
 		COSHM__CRASH_POINT(REAP_THREAD_FREED);
 	}
@@ -78,14 +107,6 @@ static void reap_entries(struct coshm__segment *segment, uint32_t dead_id)
 			coshm__entry_word(coshm__entry_generation_of(word), 0, COSHM__ENTRY_FREE));
 		COSHM__CRASH_POINT(REAP_ENTRY_FREED);
 	}
-}
-
-static int has_open(const struct coshm__member_shm *member, uint32_t entry_index)
-{
-	/* [D4] acquire: the member is dead, and sets no more bits */
-	return (int)(coshm__a64_load_acquire(&member->open_objects[entry_index / 64]) >>
-		     (entry_index % 64)) &
-	       1;
 }
 
 /* 1 done; 0 there is more of it; negative: this object cannot be reaped by this process */
@@ -155,7 +176,7 @@ static int reap_member(struct coshm__op *op, uint32_t slot, uint64_t word, uint6
 	int state;
 
 	if (progress->dead_id != dead_id) {
-		reap_threads(op, dead_id);
+		reap_threads(op, member, dead_id);
 		reap_entries(segment, dead_id);
 		*progress = (struct coshm__reap_progress){.dead_id = dead_id};
 	}

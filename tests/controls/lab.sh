@@ -125,7 +125,8 @@ lab_program() { # OVERLAY PROGRAM
 		;;
 	esac
 	object=tests/$2.o
-	if lab_includes "$1" "tests/$(dirname "$2")/.deps/$(basename "$2").Po"; then
+	dependencies=tests/$(dirname "$2")/.deps/$(basename "$2").Po
+	if lab_includes "$1" "$dependencies"; then
 		object=$1/$lab_variant/test.o
 		(cd "$lab/$lab_variant" && eval "$lab_cc -w" -I\"\$1/src\" -I\"\$1/include\" "$lab_flags" -c "../../tests/$2.c" \
 			-o \"\$object\") >"$1/$lab_variant/compile.log" 2>&1 || return 1
@@ -134,7 +135,10 @@ lab_program() { # OVERLAY PROGRAM
 	for library in $libs; do
 		archives="$archives $(dirname "$library")/.libs/$(basename "$library" .la).a"
 	done
-	objects=$(sed "s,/,@,g; s,.*,'$1/$lab_variant/&.o'," "$1/$lab_variant/sources" | tr '\n' ' ')
+	# A program that includes a source file brings what was changed in it along.
+	objects=$(while read -r file; do
+		grep -qF "/$file" "$lab/$lab_variant/$dependencies" || echo "'$1/$lab_variant/$(echo "$file" | tr / @).o'"
+	done <"$1/$lab_variant/sources" | tr '\n' ' ')
 	(cd "$lab/$lab_variant" && eval "$lab_link $link -o" \"\$1/$lab_variant/program\" \"\$object\" "$more filter.o $objects $archives" \
 		.libs/libcoshm-internal.a "$lab_libs") >"$1/$lab_variant/compile.log" 2>&1
 }

@@ -403,6 +403,45 @@ static void reader_delayed_before_its_hazard_sees_a_whole_value(void **state)
 	assert_int_equal(coshm_segment_unlink(segment_name), 0);
 }
 
+/* --- what is reserved and not published --- */
+
+enum { RESERVED = 17000 };
+
+static int reserve_and_die(void *arg)
+{
+	static unsigned char value[RESERVED];
+	const uint32_t key = (uint32_t)(uintptr_t)arg;
+
+	coshm__crash_arm(COSHM__CRASH_cache_reserved, SIGKILL, 1);
+	return coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value), 0) != 0;
+}
+
+static void space_that_the_dead_reserved_comes_back(void **state)
+{
+	static const uint32_t policies[] = {COSHM_CACHE_S3FIFO, COSHM_CACHE_LRU, COSHM_CACHE_NONE};
+	static unsigned char value[RESERVED];
+
+	(void)state;
+	for (size_t p = 0; p < sizeof(policies) / sizeof(policies[0]); p++) {
+		assert_int_equal(make(policies[p]), 0);
+		/* Three times as much as there is. */
+		for (uintptr_t i = 0; i < 100; i++) {
+			assert_int_equal(proc_collect(proc_spawn(reserve_and_die, (void *)i),
+						      PROC_DEADLINE_NS),
+					 -SIGKILL);
+			assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+		}
+		for (uint32_t i = 0; i < 20; i++)
+			assert_int_equal(
+				coshm_cache_set(cache, &i, sizeof(i), value, sizeof(value), 0), 0);
+		for (uint32_t i = 0; i < 20 && policies[p] == COSHM_CACHE_NONE; i++)
+			assert_int_equal(coshm_cache_exists(cache, &i, sizeof(i)), 1);
+		assert_int_equal(verify(COSHM_VERIFY_PENDING), 0);
+		assert_int_equal(coshm_segment_detach(segment), 0);
+		assert_int_equal(coshm_segment_unlink(segment_name), 0);
+	}
+}
+
 /* --- verify, of a value that nothing names any more --- */
 
 static int take_large_away(void *arg)
@@ -447,6 +486,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reader_delayed_before_its_hazard_sees_a_whole_value),
+		cmocka_unit_test(space_that_the_dead_reserved_comes_back),
 		cmocka_unit_test(member_stopped_before_it_gives_pages_back_is_no_damage),
 		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
 	};

@@ -294,6 +294,14 @@ static void last_page_is_put_back_by_who_counted_before_others(void **state)
 
 enum { REFUSED = 11 };
 
+static int be_killed_when_placed(void *arg)
+{
+	const uint32_t *key = arg;
+
+	coshm__crash_arm(COSHM__CRASH_cache_target_placed, SIGKILL, 1);
+	return store(*key, 8);
+}
+
 struct stop {
 	enum coshm__crash_point at, then_killed_at;
 	uint32_t key;
@@ -330,7 +338,7 @@ static struct proc *spawn_stopped(int (*body)(void *), void *arg)
 
 static void value_that_moved_away_meanwhile_gives_no_place(void **state)
 {
-	static struct stop stop = {COSHM__CRASH_cache_way_found, 0, 0};
+	static struct stop stop = {COSHM__CRASH_cache_target_wanted, 0, 0};
 	static uint32_t number = 0;
 	struct proc *adder, *late;
 
@@ -353,7 +361,8 @@ static void value_that_moved_away_meanwhile_gives_no_place(void **state)
 
 static void page_that_was_used_again_meanwhile_gives_no_place(void **state)
 {
-	static struct stop stop = {COSHM__CRASH_cache_way_found, COSHM__CRASH_cache_replaced, 0};
+	static struct stop stop = {COSHM__CRASH_cache_target_wanted, COSHM__CRASH_cache_replaced,
+				   0};
 
 	(void)state;
 	bytes_of = unlike_bytes;
@@ -372,6 +381,31 @@ static void page_that_was_used_again_meanwhile_gives_no_place(void **state)
 		assert_true(is_sound(COSHM_VERIFY_DAMAGE));
 		assert_int_equal(drop(), 0);
 	}
+	bytes_of = usual_bytes;
+}
+
+/* Its copy was on its way when the mover was killed. */
+static void value_that_goes_while_its_page_is_taken_gives_no_place(void **state)
+{
+	static struct stop stop = {COSHM__CRASH_cache_target_source_owned, 0, 0};
+	static const uint32_t key = 0;
+	struct proc *late;
+
+	(void)state;
+	bytes_of = unlike_bytes;
+	assert_int_equal(make(1), 0);
+	assert_int_equal(
+		proc_collect(proc_spawn(be_killed_when_placed, (void *)&key), PROC_DEADLINE_NS),
+		-SIGKILL);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	late = spawn_stopped(set_and_stop, &stop);
+	assert_int_equal(coshm_cache_delete(cache, &key, sizeof(key)), 1);
+	proc_resume(late);
+	assert_in_range(proc_collect(late, PROC_DEADLINE_NS), 0, REFUSED);
+	for (uint32_t other = 1; other < KEYS; other++)
+		assert_int_equal(store(other, 4), 0);
+	assert_true(is_sound(COSHM_VERIFY_PENDING));
+	assert_int_equal(drop(), 0);
 	bytes_of = usual_bytes;
 }
 
@@ -458,6 +492,7 @@ int main(void)
 		cmocka_unit_test(last_page_is_put_back_by_who_counted_before_others),
 		cmocka_unit_test(value_that_moved_away_meanwhile_gives_no_place),
 		cmocka_unit_test(page_that_was_used_again_meanwhile_gives_no_place),
+		cmocka_unit_test(value_that_goes_while_its_page_is_taken_gives_no_place),
 		cmocka_unit_test(length_of_another_item_is_not_taken_for_one_on_its_way),
 		cmocka_unit_test(deaths_of_several_at_once_use_up_nothing),
 	};

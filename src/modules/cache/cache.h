@@ -770,6 +770,7 @@ uint64_t coshm__cache_number_version(uint64_t version, uint64_t number);
 /* --- verify.c, reap.c --------------------------------------------------------------------------------------- */
 
 void coshm__cache_verify(struct coshm__handle *handle, struct coshm__findings *findings);
+void coshm__cache_abandoned(struct coshm__handle *handle, uint64_t offset_bytes);
 int coshm__cache_reap(struct coshm__op *op, struct coshm__handle *handle, uint32_t dead_id,
 		      uint64_t *cursor, uint64_t budget);
 int coshm__cache_recover_lock(struct coshm__op *op, struct coshm__handle *handle,

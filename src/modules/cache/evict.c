@@ -615,30 +615,35 @@ static int try_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t ha
 {
 	struct coshm__cache_place place;
 	uint32_t offset;
+	uint64_t life;
 	int fits;
 
 	/* The last free page may be waiting for its barrier. */
 	coshm__cache_page_settle(op, cache);
 	if (!coshm__cache_find(op, cache, hash, key, key_bytes, &place))
 		return -ENOENT;
+	life = coshm__cache_page_load(cache, place.page) & COSHM__CACHE_GENERATION_MASK;
 	offset = coshm__cache_slot_offset(place.word);
 	fits = coshm__cache_item_bytes(cache, request->word0) <= place.bytes;
 	coshm__cache_let_go(op, &place);
 	if (!fits)
 		return -ENOSPC;
-	COSHM__CRASH_POINT(cache_way_found);
+	COSHM__CRASH_POINT(cache_target_wanted);
 	if (coshm__cache_page_state(coshm__cache_page_load(cache, place.page)) ==
 	    COSHM__CACHE_PAGE_OPEN)
 		coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN);
 	if (!own(op, cache, place.page, &way->word))
 		return -EAGAIN;
-	/* Again, as it was not kept: there may be another item by now, or, which is worse, no room in the target for one. */
-	if (coshm__cache_same(coshm__cache_slot_load(place.slot), place.word)) {
-		coshm__cache_target_find(cache, place.page, &way->target);
-		if (coshm__cache_target_place(op, cache, &way->target, offset, request,
-					      ret_space) == 0)
-			return 0;
-	}
+	COSHM__CRASH_POINT(cache_target_source_owned);
+	/*
+	 * In this order: the target has room for the value if the former one lives in the source once the target's end is
+	 * known. It was not kept, so there may be another page life, or another item in the slot.
+	 */
+	coshm__cache_target_find(cache, place.page, &way->target);
+	if ((way->word & COSHM__CACHE_GENERATION_MASK) == life &&
+	    coshm__cache_same(coshm__cache_slot_load(place.slot), place.word) &&
+	    coshm__cache_target_place(op, cache, &way->target, offset, request, ret_space) == 0)
+		return 0;
 	coshm__cache_page_change(cache, place.page, &way->word, COSHM__CACHE_PAGE_SEALED, 0);
 	return -EAGAIN;
 }

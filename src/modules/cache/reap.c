@@ -47,6 +47,19 @@ int coshm__cache_lock_is_lane(struct coshm__handle *handle, uint64_t offset_byte
 	return lock_of(handle->local, offset_bytes, &index) == 'a';
 }
 
+/*
+ * Who appended and did not publish, or unpublished and did not count it, had the page under a hazard. Nobody knows how many
+ * bytes are dead there: for who needs room the page is one to be cleaned first, and the walk tells.
+ */
+void coshm__cache_abandoned(struct coshm__handle *handle, uint64_t offset_bytes)
+{
+	struct coshm__cache *cache = handle->local;
+	uint64_t page = (offset_bytes - cache->log_offset) / cache->page_bytes;
+
+	if (offset_bytes >= cache->log_offset && page < cache->page_count)
+		coshm__a32_store_relaxed(&cache->pages[page].dead_bytes, cache->page_bytes);
+}
+
 /* One page: whatever in it names the dead member. */
 static void reap_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t dead_id,
 		      uint32_t page)

@@ -72,12 +72,16 @@ static struct coshm__counters_shm *counters(struct coshm__handle *handle)
 	return ((struct coshm__cache *)handle->local)->counters;
 }
 
+/* Up when what the words mean changes and no size does. 1: TARGET pages. */
+#define REVISION UINT64_C(1)
+
 #define FINGERPRINT                                                                     \
 	(sizeof(struct coshm__cache_shm) | sizeof(struct coshm__cache_lane_shm) << 10 | \
 	 sizeof(struct coshm__cache_page_shm) << 18 |                                   \
 	 sizeof(struct coshm__cache_bucket_shm) << 26 |                                 \
 	 sizeof(struct coshm__cache_item_shm) << 34 |                                   \
-	 sizeof(struct coshm__cache_large_shm) << 42 | sizeof(struct coshm__cache_list_shm) << 50)
+	 sizeof(struct coshm__cache_large_shm) << 42 |                                  \
+	 sizeof(struct coshm__cache_list_shm) << 50 | REVISION << 60)
 
 const struct coshm__object_type coshm__cache_type = {
 	.type = COSHM_OBJECT_CACHE,
@@ -85,6 +89,7 @@ const struct coshm__object_type coshm__cache_type = {
 	.layout_fingerprint = FINGERPRINT,
 	.attach = attach,
 	.detach = detach,
+	.abandoned = coshm__cache_abandoned,
 	.reap = coshm__cache_reap,
 	.recover_lock = coshm__cache_recover_lock,
 	.holdings = coshm__cache_holdings,
