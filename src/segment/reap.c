@@ -2,8 +2,8 @@
 /*
  * Finishing what the dead left. Anyone does it, any number at once, each with a cursor of its own.
  *
- * Order     record the death (member word) - locks it held - its thread slots - entries it was building - each object it
- *           had open - the slot.
+ * Order     record the death (member word) - locks it held - its thread slots, of whose hazards objects are told - entries
+ *           it was building - each object it had open - the slot.
  * Repair    every step is a CAS that names the dead member, or is idempotent; a reaper that dies is reaped itself, and the
  *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing.
  * Memory    of a removed object stays while the bit of the dead keeps it. Another reaper may be through first, and the bit
@@ -260,6 +260,15 @@ void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns)
 	COSHM__CRASH_POINT(REAP_ELECTED);
 	if (!coshm__reap_all(op, TICK_NS, NULL))
 		coshm__a64_store_relaxed(next, now_ns); /* the next operation goes on */
+}
+
+uint32_t coshm__reap_now(struct coshm__op *op)
+{
+	uint32_t reaped = 0;
+
+	if (op->thread)
+		coshm__reap_all(op, TICK_NS, &reaped);
+	return reaped;
 }
 
 int coshm_segment_reap(struct coshm_segment *token, uint32_t *ret_members)

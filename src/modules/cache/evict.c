@@ -598,7 +598,8 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			return is_full(cache, &survey, &avoid) ? -ENOSPC : -EAGAIN;
 		if (!progress) {
 			/* One look may miss a page that others clean while it goes through the table; two alike do not. */
-			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash)
+			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash &&
+			    !coshm__reap_now(op))
 				return -ENOSPC;
 			words_hash = survey.words_hash;
 			pause_for_others(op);
