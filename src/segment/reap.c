@@ -4,7 +4,7 @@
  *
  * Order     record the death (member word) - locks it held - its thread slots, of whose hazards objects are told - entries
  *           it was building - each object it had open - the slot.
- * Repair    every step is a CAS that names the dead member, or is idempotent; a reaper that dies is reaped itself, and the
+ * Repair    every step is a CAS that names the dead member, or is idempotent, or a hint; a reaper that dies is reaped itself, and the
  *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing.
  * Memory    of a removed object stays while the bit of the dead keeps it. Another reaper may be through first, and the bit
  *           be gone, while one stands still within a repair; so each announces itself, and no memory is used again
@@ -50,18 +50,21 @@ static int has_open(const struct coshm__member_shm *member, uint32_t entry_index
 static void tell_objects(struct coshm__segment *segment, const struct coshm__member_shm *dead,
 			 const struct coshm__thread_shm *thread)
 {
-	for (uint32_t entry = 0; entry < COSHM__ENTRY_COUNT; entry++) {
+	uint64_t offsets[COSHM__HAZARD_READS + COSHM__HAZARD_WRITES], any = 0;
+	unsigned int count = 0;
+
+	for (unsigned int h = 0; h < COSHM__HAZARD_READS; h++)
+		any |= offsets[count++] = coshm__a64_load_relaxed(&thread->read_hazard[h]);
+	for (unsigned int h = 0; h < COSHM__HAZARD_WRITES; h++)
+		any |= offsets[count++] = coshm__a64_load_relaxed(&thread->write_hazard[h]);
+	for (uint32_t entry = 0; any && entry < COSHM__ENTRY_COUNT; entry++) {
 		struct coshm__handle *view = NULL;
 
 		if (!has_open(dead, entry) || coshm__view_find(segment, entry, &view) ||
 		    !view->object_type->abandoned)
 			continue;
-		for (unsigned int h = 0; h < COSHM__HAZARD_READS; h++)
-			view->object_type->abandoned(
-				view, coshm__a64_load_relaxed(&thread->read_hazard[h]));
-		for (unsigned int h = 0; h < COSHM__HAZARD_WRITES; h++)
-			view->object_type->abandoned(
-				view, coshm__a64_load_relaxed(&thread->write_hazard[h]));
+		for (unsigned int i = 0; i < count; i++)
+			view->object_type->abandoned(view, offsets[i]);
 	}
 }
 
@@ -217,7 +220,7 @@ int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_rea
 	if (timeout_ns != UINT64_MAX) {
 		deadline_ns = coshm__now_ns(segment) + timeout_ns;
 		if (pthread_mutex_trylock(&coshm__process->reap))
-			return 1;
+			return -EBUSY;
 	} else {
 		pthread_mutex_lock(&coshm__process->reap);
 	}
@@ -258,17 +261,13 @@ void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns)
 	if (!coshm__a64_cas_relaxed(next, &expected, now_ns + COSHM__REAP_INTERVAL_NS))
 		return;
 	COSHM__CRASH_POINT(REAP_ELECTED);
-	if (!coshm__reap_all(op, TICK_NS, NULL))
+	if (coshm__reap_all(op, TICK_NS, NULL) == 0)
 		coshm__a64_store_relaxed(next, now_ns); /* the next operation goes on */
 }
 
-uint32_t coshm__reap_now(struct coshm__op *op)
+int coshm__reap_now(struct coshm__op *op)
 {
-	uint32_t reaped = 0;
-
-	if (op->thread)
-		coshm__reap_all(op, TICK_NS, &reaped);
-	return reaped;
+	return op->thread && coshm__reap_all(op, TICK_NS, NULL) == 1;
 }
 
 int coshm_segment_reap(struct coshm_segment *token, uint32_t *ret_members)

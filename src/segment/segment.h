@@ -258,8 +258,8 @@ static inline void coshm__tick(struct coshm__op *op, uint64_t now_ns)
 		coshm__reap_tick(op, now_ns);
 }
 
-/* For who is about to refuse something that the dead may still keep, as above; up to 1 ms. How many were cleaned up after. */
-uint32_t coshm__reap_now(struct coshm__op *op);
+/* For who is about to refuse what the dead may still keep; up to 1 ms. 1: no dead member keeps anything; 0: not known. */
+int coshm__reap_now(struct coshm__op *op);
 
 /*
  * The only way from an offset to memory. NULL if [offset, offset + size) is not inside the committed part, beyond the

@@ -557,6 +557,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	uint64_t deadline_ns = coshm__now_ns(op->segment) + COSHM__LOCK_TIMEOUT_NS;
 	uint32_t best = 0, stubborn = 0, sealed_all = 0, rounds = 0;
 	uint64_t words_hash = 0;
+	int reaped = 0;
 	struct avoid avoid = {.count = 0};
 	struct survey survey;
 
@@ -595,12 +596,17 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 		/* Time that this thread did not run is no reason to give up while things go on. */
 		if ((!progress || ++rounds > ROUNDS_MAX) &&
 		    coshm__now_ns(op->segment) > deadline_ns)
-			return is_full(cache, &survey, &avoid) ? -ENOSPC : -EAGAIN;
+			return is_full(cache, &survey, &avoid) && reaped ? -ENOSPC : -EAGAIN;
 		if (!progress) {
 			/* One look may miss a page that others clean while it goes through the table; two alike do not. */
-			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash &&
-			    !coshm__reap_now(op))
-				return -ENOSPC;
+			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash) {
+				if (reaped)
+					return -ENOSPC;
+				/* What the dead kept, and pages with what they left, are seen by another look. */
+				reaped = coshm__reap_now(op);
+				if (reaped)
+					continue;
+			}
 			words_hash = survey.words_hash;
 			pause_for_others(op);
 			avoid.count = 0;
