@@ -92,7 +92,7 @@ end_idle:
 #endif
 		if
 		:: same -> same = (generation[page] == seen_generation)
-		:: else
+		:: !same
 		:: READER_DIES
 		fi;
 #endif
