@@ -573,6 +573,51 @@ static void exited_threads_give_their_slots_back(void **state)
 	assert_int_equal(info.thread_count, 1);
 }
 
+static _Atomic int used;
+
+static void *use_and_stay(void *arg)
+{
+	use_once(NULL);
+	atomic_fetch_add(&used, 1);
+	while (!atomic_load((_Atomic int *)arg))
+		test_sleep_ns(1000000);
+	return NULL;
+}
+
+static void stay(pthread_t *thread, _Atomic int *until)
+{
+	const int before = atomic_load(&used);
+
+	assert_int_equal(pthread_create(thread, NULL, use_and_stay, until), 0);
+	while (atomic_load(&used) == before)
+		test_sleep_ns(1000000);
+}
+
+/* The new mapping may lie where the old one was, and the slot may be another thread's. */
+static void thread_of_a_former_membership_gives_no_slot_back(void **state)
+{
+	static _Atomic int former_may_exit, next_may_exit;
+	struct coshm_member_info info;
+	pthread_t former, next;
+
+	(void)state;
+	stay(&former, &former_may_exit);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_attach(name, 0, &segment), 0);
+	assert_int_equal(toy_open(segment, "toy", &token), 0);
+	use_once(NULL);
+	stay(&next, &next_may_exit);
+	atomic_store(&former_may_exit, 1);
+	assert_int_equal(pthread_join(former, NULL), 0);
+	assert_int_equal(coshm_inspect_member(segment, (uint32_t)getpid(), &info), 1);
+	assert_int_equal(info.thread_count, 2);
+	atomic_store(&next_may_exit, 1);
+	assert_int_equal(pthread_join(next, NULL), 0);
+	assert_int_equal(coshm_inspect_member(segment, (uint32_t)getpid(), &info), 1);
+	assert_int_equal(info.thread_count, 1);
+	assert_int_equal(atomic_load(&shared->wrong), 0);
+}
+
 static void *work(void *arg)
 {
 	(void)arg;
@@ -797,6 +842,7 @@ int main(int argc, char **argv)
 		MEMBER_TEST(vfork_and_exec_change_nothing),
 		MEMBER_TEST(killed_parent_is_dead_though_its_child_lives),
 		MEMBER_TEST(exited_threads_give_their_slots_back),
+		MEMBER_TEST(thread_of_a_former_membership_gives_no_slot_back),
 		THREAD_TEST(more_threads_than_slots_take_turns),
 		THREAD_TEST(as_many_processes_as_members_get_in_when_threads_have_all_slots),
 		THREAD_TEST(one_process_more_than_members_is_eusers),

@@ -204,12 +204,49 @@ static void all_objects_work_with_fences_and_beside_those_who_have_it(void **sta
 	assert_int_equal(coshm_segment_unlink(name), 0);
 }
 
+/* Forbids it to itself while it is at work. Ends without detaching: liburcu, too, asks for it then. */
+static int fills_the_cache(void *arg)
+{
+	static char value[1000];
+	struct stock *stock = arg;
+	int error = 0;
+
+	NEED(coshm_cache_set(stock->cache, "there", 5, "before", 6, 0) == 0);
+	NEED(forbid_membarrier(EPERM) == 0);
+	for (int i = 0; i < 100000 && !error; i++)
+		error = coshm_cache_set(stock->cache, &i, sizeof(i), value, sizeof(value), 0);
+	/* No page is used again that a reader may still be in. */
+	NEED(error == -EAGAIN);
+	NEED(coshm_cache_exists(stock->cache, "there", 5) >= 0);
+	_exit(0);
+}
+
+static void member_that_loses_it_at_work_frees_no_page(void **state)
+{
+	static char value[1000];
+	struct stock stock;
+
+	(void)state;
+	TEST_NEEDS(lacks_segments_without_fences());
+	assert_int_equal(stock_open(&stock, light, 0), 0);
+	assert_int_equal(run_in_child(fills_the_cache, &stock), 0);
+	/* The others still can. */
+	for (int i = 0; i < 5000; i++)
+		assert_int_equal(
+			coshm_cache_set(stock.cache, &i, sizeof(i), value, sizeof(value), 0), 0);
+	assert_int_equal(coshm_segment_reap(stock.segment, NULL), 0);
+	assert_int_equal(stock_verify(stock.segment, 0), 0);
+	assert_int_equal(stock_close(&stock), 0);
+	assert_int_equal(coshm_segment_unlink(light), 0);
+}
+
 #define BARRIER_TEST(test) cmocka_unit_test_setup(test, fresh_names)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		BARRIER_TEST(refusal_names_the_flag_whatever_the_kernel_says),
+		BARRIER_TEST(member_that_loses_it_at_work_frees_no_page),
 		BARRIER_TEST(all_objects_work_with_fences_and_beside_those_who_have_it),
 	};
 
