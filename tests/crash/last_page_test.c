@@ -364,7 +364,7 @@ static void value_that_moved_away_meanwhile_gives_no_place(void **state)
 static void page_that_was_used_again_meanwhile_gives_no_place(void **state)
 {
 	static struct stop stop = {COSHM__CRASH_cache_target_wanted, COSHM__CRASH_cache_replaced,
-				   0};
+				   SIGKILL, 0};
 
 	(void)state;
 	bytes_of = unlike_bytes;
