@@ -108,10 +108,10 @@ uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache)
 			  coshm__a64_fetch_add_relaxed(&cache->shm->seal_sequence, 1) + 1);
 }
 
-void coshm__cache_place_item(struct coshm__op *op, struct coshm__cache *cache,
-			     const struct coshm__cache_request *request, uint64_t version,
-			     uint32_t page, uint32_t used, uint64_t page_word,
-			     struct coshm__cache_space *space)
+static inline void place(struct coshm__op *op, struct coshm__cache *cache,
+			 const struct coshm__cache_request *request, uint64_t version,
+			 uint32_t page, uint32_t used, uint64_t page_word,
+			 struct coshm__cache_space *space)
 {
 	space->word0 = request->word0 | version >> 32 << 42;
 	space->item = coshm__cache_page(cache, page) + used;
@@ -124,6 +124,14 @@ void coshm__cache_place_item(struct coshm__op *op, struct coshm__cache *cache,
 	coshm__hazard_write(op, 0, coshm__cache_page_offset(cache, page));
 	COSHM__CRASH_POINT(cache_write_announced);
 	memcpy(space->item, &space->word0, 8);
+}
+
+void coshm__cache_place_item(struct coshm__op *op, struct coshm__cache *cache,
+			     const struct coshm__cache_request *request, uint64_t version,
+			     uint32_t page, uint32_t used, uint64_t page_word,
+			     struct coshm__cache_space *space)
+{
+	place(op, cache, request, version, page, used, page_word, space);
 }
 
 static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lane,
@@ -147,7 +155,7 @@ static int append(struct coshm__op *op, struct coshm__cache *cache, uint32_t lan
 		coshm__a64_store_relaxed(&cache->lanes[lane].sequence, version);
 		version = version_of(lane, version);
 	}
-	coshm__cache_place_item(op, cache, request, version, page, used, page_word, space);
+	place(op, cache, request, version, page, used, page_word, space);
 	/* The next item's place, if it is as long as this one: the CPU has none of its lines, and the unlock waits for every
 	 * store before it. Past the end of the page this does no harm. */
 	for (uint32_t ahead = 0; ahead < 192; ahead += 64)
@@ -178,10 +186,9 @@ static int append_alone(struct coshm__op *op, struct coshm__cache *cache,
 	if (error)
 		return error;
 	coshm__cache_page_begin(cache, page);
-	coshm__cache_place_item(op, cache, request,
-				request->version ? request->version
-						 : coshm__cache_version_without_lane(cache),
-				page, 0, page_word, space);
+	place(op, cache, request,
+	      request->version ? request->version : coshm__cache_version_without_lane(cache), page,
+	      0, page_word, space);
 	note_seal(cache, page, request->item_class, space->bytes);
 	COSHM__CRASH_POINT(cache_alone_placed);
 	if (!coshm__cache_page_change(cache, page, &page_word, COSHM__CACHE_PAGE_SEALED, 0)) {

@@ -20,7 +20,6 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 			      struct coshm__cache_request *request, int replaces,
 			      struct coshm__cache_space *ret_space)
 {
-	uint32_t bytes = coshm__cache_item_bytes(cache, request->word0);
 	int error, room = 0;
 
 	request->keep = coshm__cache_keep(cache, replaces);
@@ -33,7 +32,8 @@ int coshm__cache_reserve_room(struct coshm__op *op, struct coshm__cache *cache,
 			return room;
 		if (room > 0 && ++tries > TRIES_MAX)
 			return -EAGAIN; /* others were faster each time */
-		room = coshm__cache_make_room(op, cache, 1, bytes, replaces);
+		room = coshm__cache_make_room(
+			op, cache, 1, coshm__cache_item_bytes(cache, request->word0), replaces);
 	}
 }
 
