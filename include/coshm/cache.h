@@ -14,9 +14,9 @@
  *               P5 Any item up to 1/8 of the cache can be stored; no fragmentation makes a legal set fail.
  *               P6 An expired value is never served. (Clock: some 4 ms coarse, so it may be gone 4 ms early or late.)
  *               P7 With policy none, a set that replaces a value (not a number) by one that is no larger finds room,
- *                  whoever was killed before, if the key and either value fit into a page (32 KiB to 1 MiB; in caches
- *                  below 1 MiB from 4 KiB). Pages may have to be rearranged for it, up to 200 ms; then -EAGAIN, as long as
- *                  pins, or members that are stopped, keep what has to move.
+ *                  whoever was killed before, if the key, either value and 32 bytes fit into a page (32 KiB to 1 MiB;
+ *                  in caches below 1 MiB from 4 KiB). Pages may have to be rearranged for it, up to 200 ms; then -EAGAIN,
+ *                  as long as pins, or members that are stopped, keep what has to move.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
  *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
  *                  each, should members be stopped in every place where items are appended). But a set that needs a page

@@ -4,8 +4,8 @@
  *
  * Order     record the death (member word) - locks it held - its thread slots, of whose hazards objects are told - entries
  *           it was building - each object it had open - the slot.
- * Repair    every step is a CAS that names the dead member, or is idempotent, or a hint; a reaper that dies is reaped itself, and the
- *           next one starts over. A reaper that is stopped and wakes up later finds its CASes failing.
+ * Repair    every step is a CAS that names the dead member, or is idempotent, or a hint; a reaper that dies is reaped
+ *           itself, and the next one starts over. A reaper that is stopped and wakes up later finds its CASes failing.
  * Memory    of a removed object stays while the bit of the dead keeps it. Another reaper may be through first, and the bit
  *           be gone, while one stands still within a repair; so each announces itself, and no memory is used again
  *           before that.

@@ -449,6 +449,46 @@ static void length_of_another_item_is_not_taken_for_one_on_its_way(void **state)
 	bytes_of = usual_bytes;
 }
 
+/* --- before anybody has cleaned up after the dead ------------------------------------------------------------- */
+
+static int write_and_stop(void *arg)
+{
+	coshm__crash_arm(COSHM__CRASH_cache_written, SIGSTOP, 1);
+	return store((uint32_t)(uintptr_t)arg, 5) != 0;
+}
+
+/* So that no operation does it in passing for the next few milliseconds. */
+static int put_off_reaping(void)
+{
+	struct coshm__op op;
+
+	if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
+		return 1;
+	coshm__a64_store_relaxed(&op.segment->header->next_reap_at_ns,
+				 coshm__now_coarse_ns(op.segment) + COSHM__REAP_INTERVAL_NS);
+	coshm__op_end(&op);
+	return 0;
+}
+
+static void cache_is_not_full_of_what_the_dead_left_a_moment_ago(void **state)
+{
+	enum { WRITERS = 6, SPARE = 3 /* kept back from inserts, with one lane */ };
+	struct proc *writers[WRITERS];
+
+	(void)state;
+	assert_int_equal(make(WRITERS + SPARE), 0);
+	for (uintptr_t i = 0; i < WRITERS; i++)
+		writers[i] = spawn_stopped(write_and_stop, (void *)(KEYS + 2 * i));
+	assert_int_not_equal(store(KEYS + 2 * WRITERS, 6), 0);
+	for (int i = 0; i < WRITERS; i++)
+		proc_kill(writers[i]);
+	assert_int_equal(put_off_reaping(), 0);
+	assert_int_equal(store(KEYS + 2 * WRITERS, 6), 0);
+	assert_true(all_are_whole());
+	assert_true(is_sound(COSHM_VERIFY_DAMAGE));
+	assert_int_equal(drop(), 0);
+}
+
 /* --- several at once, killed at random ----------------------------------------------------------------------- */
 
 static int replace_own(void *arg)
@@ -502,6 +542,7 @@ int main(void)
 		cmocka_unit_test(page_that_was_used_again_meanwhile_gives_no_place),
 		cmocka_unit_test(value_that_goes_while_its_page_is_taken_gives_no_place),
 		cmocka_unit_test(length_of_another_item_is_not_taken_for_one_on_its_way),
+		cmocka_unit_test(cache_is_not_full_of_what_the_dead_left_a_moment_ago),
 		cmocka_unit_test(deaths_of_several_at_once_use_up_nothing),
 	};
 
