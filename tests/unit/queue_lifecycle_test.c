@@ -153,6 +153,28 @@ static void lease_ends_once_and_only_the_lease_that_was_given(void **state)
 	fixture_close(&f);
 }
 
+/* The same name, entry, record and number of transitions: only the queue is another one. */
+static void lease_of_a_removed_queue_is_none_in_its_successor(void **state)
+{
+	struct fixture f;
+	struct coshm_task former, task;
+
+	(void)state;
+	fixture_open(&f, &small);
+	put(&f, "former");
+	assert_string_equal(get(&f, &former), "former");
+	assert_int_equal(coshm_object_remove(f.segment, "q"), 0);
+	assert_int_equal(coshm_queue_close(f.queue), 0);
+	assert_int_equal(coshm_queue_create(f.segment, "q", &small, 0, &f.queue), 0);
+	put(&f, "task");
+	assert_string_equal(get(&f, &task), "task");
+	assert_int_equal(task.opaque[0], former.opaque[0]);
+	assert_int_equal(task.opaque[1], former.opaque[1]);
+	assert_int_equal(coshm_queue_ack(f.queue, &former), -ESTALE);
+	assert_int_equal(coshm_queue_ack(f.queue, &task), 0);
+	fixture_close(&f);
+}
+
 static void released_task_is_back_at_once_and_the_attempt_is_not_counted(void **state)
 {
 	struct fixture f;
@@ -374,6 +396,7 @@ int main(void)
 		cmocka_unit_test(full_queue_answers_eagain_and_one_ack_makes_room_for_one),
 		cmocka_unit_test(ids_are_never_0_and_never_come_again),
 		cmocka_unit_test(lease_ends_once_and_only_the_lease_that_was_given),
+		cmocka_unit_test(lease_of_a_removed_queue_is_none_in_its_successor),
 		cmocka_unit_test(released_task_is_back_at_once_and_the_attempt_is_not_counted),
 		cmocka_unit_test(closing_the_last_handle_gives_the_leases_back_uncounted),
 		cmocka_unit_test(payload_needs_a_buffer_that_is_large_enough_and_says_which),
