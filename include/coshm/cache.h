@@ -16,13 +16,13 @@
  *               P7 With policy none, a set that replaces a value (not a number) by one that is no larger finds room,
  *                  whoever was killed before, if the key, either value and 32 bytes fit into a page (32 KiB to 1 MiB;
  *                  in caches below 1 MiB from 4 KiB). Pages may have to be rearranged for it, up to 200 ms; then -EAGAIN,
- *                  as long as pins, or members that are stopped, keep what has to move.
+ *                  as long as pins, or members that are stopped, keep what has to move, or the last page.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
  *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
  *                  each, should members be stopped in every place where items are appended). But a set that needs a page
  *                  of a full cache with policy lru or none may answer -EAGAIN: what has to stay cannot be moved while a
- *                  member is stopped in incr, in moving, or in appending everywhere. A stopped member also keeps the few
- *                  pages that it reads, writes or has pinned.
+ *                  member is stopped in incr, in an insert of a new key, in moving, or in appending everywhere. A
+ *                  stopped member also keeps the few pages that it reads, writes, takes or has pinned.
  *               N2 The order of eviction is exact only with policy lru and one lane, and there only as far as hits
  *                  of other members do not meet at the list at the same instant (then one of them is not noted).
  *               N3 count may be off by one for each member killed in the middle of an insert or delete, and for each

@@ -117,7 +117,10 @@ struct coshm__reap_progress *coshm__reap_progress_new(const struct coshm__segmen
 void coshm__reap_progress_forget(struct coshm__segment *segment);
 /* Is a living member in the middle of cleaning up? Asked behind the open bits: then what these let go is not free yet. */
 int coshm__somebody_reaps(const struct coshm__segment *segment);
-/* Finish what dead members left. 1 all done; 0 more to do; -EBUSY: a thread is at it, for which UINT64_MAX waits. */
+/*
+ * Finish what dead members left. 1 all done; 0 more to do; -EBUSY: a thread is at it, for which UINT64_MAX waits; otherwise
+ * negative: there is an object that this process cannot reach.
+ */
 int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_reaped);
 
 static inline uint64_t coshm__member_word(uint64_t generation, uint64_t state)

@@ -20,6 +20,7 @@
 
 #define CHUNK_WORDS 4096	     /* looked at between two looks at the clock */
 #define TICK_NS	    COSHM__NS_PER_MS /* how long an operation that passes by is held up at most */
+#define OTHERS_DID  2		     /* there was nothing left to do */
 
 struct coshm__reap_progress {
 	uint32_t dead_id;
@@ -214,7 +215,7 @@ int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_rea
 	/* [M7] acquire: whom it misses, the next reaping finds */
 	uint32_t reaped = 0, high = coshm__a32_load_acquire(&segment->header->member_high_water);
 	uint64_t deadline_ns = UINT64_MAX;
-	int done = 1, state;
+	int done = 1, unreachable = 0, state;
 
 	/* Who passes by does not wait for a thread that is at it; who wants it all done does. */
 	if (timeout_ns != UINT64_MAX) {
@@ -239,15 +240,17 @@ int coshm__reap_all(struct coshm__op *op, uint64_t timeout_ns, uint32_t *ret_rea
 		state = step_forward(op, &segment->members[slot], word,
 				     coshm__member_id(slot, word))
 				? reap_member(op, slot, word, deadline_ns)
-				: -1;
+				: OTHERS_DID;
 		step_back(op);
 		reaped += state == 1;
 		done &= state != 0;
+		if (state < 0)
+			unreachable = state;
 	}
 	pthread_mutex_unlock(&coshm__process->reap);
 	if (ret_reaped)
 		*ret_reaped = reaped;
-	return done;
+	return !done ? 0 : unreachable ? unreachable : 1;
 }
 
 void coshm__reap_tick(struct coshm__op *op, uint64_t now_ns)

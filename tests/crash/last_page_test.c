@@ -82,24 +82,54 @@ static int all_are_whole(void)
 	return 1;
 }
 
-/* All pages but @keep are taken, by this process as long as it lives. */
-static int take_pages(uint32_t keep)
+enum { PAGES_MAX = 64 };
+
+static uint32_t held[PAGES_MAX];
+static uint64_t held_words[PAGES_MAX];
+static int held_count;
+
+static int seal_pages(void)
 {
 	struct coshm__op op;
-	uint32_t page;
-	uint64_t word;
 
 	if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
 		return 1;
 	coshm__cache_seal_all(&op, op.handle->local, COSHM__CACHE_MAIN);
-	while (coshm__cache_page_take(op.handle->local, 0, keep, COSHM__CACHE_PAGE_BUILD,
-				      coshm__id24(op.member_id), &page, &word) == 0)
-		;
 	coshm__op_end(&op);
 	return 0;
 }
 
-static int make(uint32_t free_pages)
+/* All free pages but @keep are taken, by this process as long as it lives. */
+static int take_pages(uint32_t keep)
+{
+	struct coshm__op op;
+
+	if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
+		return 1;
+	while (held_count < PAGES_MAX &&
+	       coshm__cache_page_take(op.handle->local, 0, keep, COSHM__CACHE_PAGE_BUILD,
+				      coshm__id24(op.member_id), &held[held_count],
+				      &held_words[held_count]) == 0)
+		held_count++;
+	coshm__op_end(&op);
+	return 0;
+}
+
+static int give_pages(int count)
+{
+	struct coshm__op op;
+
+	if (coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE))
+		return 1;
+	while (count-- > 0 && held_count-- > 0)
+		coshm__cache_page_change(op.handle->local, held[held_count],
+					 &held_words[held_count], COSHM__CACHE_PAGE_LIMBO, 0);
+	coshm__cache_page_settle(&op, op.handle->local);
+	coshm__op_end(&op);
+	return 0;
+}
+
+static int make_empty(void)
 {
 	const struct coshm_segment_config memory = {.size_bytes = 3 << 20, .member_count_max = 16};
 	const struct coshm_cache_config config = {
@@ -112,11 +142,19 @@ static int make(uint32_t free_pages)
 	if (coshm_segment_create(segment_name, &memory, 0, &segment) ||
 	    coshm_cache_create(segment, "c", &config, 0, &cache))
 		return 1;
+	held_count = 0;
+	return 0;
+}
+
+static int make(uint32_t free_pages)
+{
+	if (make_empty())
+		return 1;
 	for (uint32_t key = 0; key < KEYS; key++)
 		if (store(key, 1) || (key < NUMBERS && coshm_cache_incr(cache, &key, 3, 0, key,
 									numbers_ttl_ns, NULL)))
 			return 2;
-	return take_pages(free_pages);
+	return seal_pages() || take_pages(free_pages);
 }
 
 static int drop(void)
@@ -283,6 +321,7 @@ static void last_page_is_put_back_by_who_counted_before_others(void **state)
 	assert_int_equal(make(2), 0);
 	late = proc_spawn(stop_and_be_killed, NULL);
 	assert_int_equal(proc_wait_stopped(late, PROC_DEADLINE_NS), 1);
+	assert_int_equal(seal_pages(), 0);
 	assert_int_equal(take_pages(1), 0);
 	proc_resume(late);
 	assert_int_equal(proc_collect(late, PROC_DEADLINE_NS), -SIGKILL);
@@ -375,6 +414,7 @@ static void page_that_was_used_again_meanwhile_gives_no_place(void **state)
 		late = spawn_stopped(set_and_stop, &stop);
 		for (uint32_t i = 0; i < rounds; i++)
 			assert_null(replace_all(0, 0));
+		assert_int_equal(seal_pages(), 0);
 		assert_int_equal(take_pages(1), 0);
 		proc_resume(late);
 		assert_int_equal(proc_collect(late, PROC_DEADLINE_NS), -SIGKILL);
@@ -489,6 +529,77 @@ static void cache_is_not_full_of_what_the_dead_left_a_moment_ago(void **state)
 	assert_int_equal(drop(), 0);
 }
 
+/* --- bytes that no count would tell of ------------------------------------------------------------------------ */
+
+enum { SMALL_ITEMS = 128, SMALL_BYTES = 232 /* so many fill a page */ };
+
+static int store_bytes(uint32_t key, size_t size)
+{
+	static const unsigned char value[LARGEST];
+
+	return coshm_cache_set(cache, &key, sizeof(key), value, size, 0);
+}
+
+/* Moves small items out of the first page for it, until it is killed. */
+static int replace_and_be_killed(void *arg)
+{
+	(void)arg;
+	coshm__crash_arm(COSHM__CRASH_cache_moved, SIGKILL, SMALL_ITEMS / 2);
+	return store_bytes(0, 17000) != 0;
+}
+
+static void what_the_dead_moved_away_is_room_again(void **state)
+{
+	const uint32_t first = 1;
+
+	(void)state;
+	assert_int_equal(make_empty(), 0);
+	for (uint32_t key = 1; key <= SMALL_ITEMS; key++)
+		assert_int_equal(store_bytes(key, SMALL_BYTES), 0);
+	assert_int_equal(store_bytes(0, 17000), 0);
+	assert_int_equal(coshm_cache_delete(cache, &first, sizeof(first)), 1);
+	assert_int_equal(take_pages(1), 0);
+	assert_int_equal(proc_collect(proc_spawn(replace_and_be_killed, NULL), PROC_DEADLINE_NS),
+			 -SIGKILL);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	/* As many as are kept back from inserts. */
+	assert_int_equal(give_pages(2), 0);
+	assert_int_equal(store_bytes(SMALL_ITEMS + 1, 12000), 0);
+	assert_true(is_sound(COSHM_VERIFY_PENDING));
+	assert_int_equal(drop(), 0);
+}
+
+static char number_key[20000];
+
+static int add_to_number_and_stop(void *arg)
+{
+	(void)arg;
+	coshm__crash_arm(COSHM__CRASH_cache_number_added, SIGSTOP, 1);
+	return coshm_cache_incr(cache, number_key, sizeof(number_key), 1, 0, 0, NULL) != 0;
+}
+
+static void place_that_nothing_came_to_is_room_again(void **state)
+{
+	struct proc *adder;
+
+	(void)state;
+	assert_int_equal(make_empty(), 0);
+	assert_int_equal(store_bytes(1, 12000), 0);
+	assert_int_equal(coshm_cache_incr(cache, number_key, sizeof(number_key), 1, 0, 0, NULL), 0);
+	assert_int_equal(take_pages(1), 0);
+	adder = spawn_stopped(add_to_number_and_stop, NULL);
+	/* The value goes to the last page. The number would be next, and cannot be moved. */
+	assert_int_equal(store_bytes(1, 12000), 0);
+	proc_resume(adder);
+	assert_int_equal(proc_collect(adder, PROC_DEADLINE_NS), 0);
+	assert_int_equal(coshm_cache_delete(cache, number_key, sizeof(number_key)), 1);
+	assert_int_equal(give_pages(2), 0);
+	assert_int_equal(store_bytes(2, 18000), 0);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	assert_true(is_sound(COSHM_VERIFY_PENDING));
+	assert_int_equal(drop(), 0);
+}
+
 /* --- several at once, killed at random ----------------------------------------------------------------------- */
 
 static int replace_own(void *arg)
@@ -543,6 +654,8 @@ int main(void)
 		cmocka_unit_test(value_that_goes_while_its_page_is_taken_gives_no_place),
 		cmocka_unit_test(length_of_another_item_is_not_taken_for_one_on_its_way),
 		cmocka_unit_test(cache_is_not_full_of_what_the_dead_left_a_moment_ago),
+		cmocka_unit_test(what_the_dead_moved_away_is_room_again),
+		cmocka_unit_test(place_that_nothing_came_to_is_room_again),
 		cmocka_unit_test(deaths_of_several_at_once_use_up_nothing),
 	};
 

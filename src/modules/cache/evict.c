@@ -64,7 +64,7 @@ static int is_avoided(const struct avoid *avoid, uint32_t page)
 }
 
 /*
- * Pages that dead members left: EVICT back to SEALED, so that the next walk begins anew; BUILD was never seen.
+ * Pages that dead members left.
  * @alive  who was found alive last: a large value's pages are many of one owner, and each answer may be a system call
  */
 static uint64_t inherit(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
@@ -76,10 +76,7 @@ static uint64_t inherit(struct coshm__op *op, struct coshm__cache *cache, uint32
 	    owner == *alive)
 		return word;
 	if (coshm__member_is_dead24(op->segment, owner))
-		coshm__cache_page_change(cache, page, &word,
-					 state == COSHM__CACHE_PAGE_EVICT ? COSHM__CACHE_PAGE_SEALED
-									  : COSHM__CACHE_PAGE_LIMBO,
-					 0);
+		coshm__cache_page_inherit(cache, page, &word);
 	else
 		*alive = owner;
 	return word;

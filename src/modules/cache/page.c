@@ -74,6 +74,23 @@ int coshm__cache_page_take(struct coshm__cache *cache, uint32_t start, uint32_t 
 	return -ENOBUFS;
 }
 
+void coshm__cache_page_inherit(struct coshm__cache *cache, uint32_t page, uint64_t *word)
+{
+	uint32_t state = COSHM__CACHE_PAGE_LIMBO; /* from BUILD: nobody has ever seen it */
+
+	if (coshm__cache_page_state(*word) == COSHM__CACHE_PAGE_EVICT) {
+		/* The next walk begins anew. What this one has moved away from here nobody has counted. */
+		coshm__cache_page_look_first(cache, page);
+		state = COSHM__CACHE_PAGE_SEALED;
+	}
+	coshm__cache_page_change(cache, page, word, state, 0);
+}
+
+void coshm__cache_page_look_first(struct coshm__cache *cache, uint32_t page)
+{
+	coshm__a32_store_relaxed(&cache->pages[page].dead_bytes, cache->page_bytes);
+}
+
 void coshm__cache_page_begin(struct coshm__cache *cache, uint32_t page)
 {
 	struct coshm__cache_page_shm *info = &cache->pages[page];

@@ -47,17 +47,14 @@ int coshm__cache_lock_is_lane(struct coshm__handle *handle, uint64_t offset_byte
 	return lock_of(handle->local, offset_bytes, &index) == 'a';
 }
 
-/*
- * Who appended and did not publish, or unpublished and did not count it, had the page under a hazard. Nobody knows how many
- * bytes are dead there: for who needs room the page is one to be cleaned first, and the walk tells.
- */
+/* Who appended and did not publish, or unpublished and did not count it, had the page under a hazard. */
 void coshm__cache_abandoned(struct coshm__handle *handle, uint64_t offset_bytes)
 {
 	struct coshm__cache *cache = handle->local;
 	uint64_t page = (offset_bytes - cache->log_offset) / cache->page_bytes;
 
 	if (offset_bytes >= cache->log_offset && page < cache->page_count)
-		coshm__a32_store_relaxed(&cache->pages[page].dead_bytes, cache->page_bytes);
+		coshm__cache_page_look_first(cache, (uint32_t)page);
 }
 
 /* One page: whatever in it names the dead member. */
@@ -67,12 +64,9 @@ static void reap_page(struct coshm__op *op, struct coshm__cache *cache, uint32_t
 	uint64_t word = coshm__cache_page_load(cache, page);
 	uint32_t state = coshm__cache_page_state(word);
 
-	if (coshm__cache_page_owner(word) == coshm__id24(dead_id)) {
-		if (state == COSHM__CACHE_PAGE_EVICT)
-			coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_SEALED, 0);
-		else if (state == COSHM__CACHE_PAGE_BUILD)
-			coshm__cache_page_change(cache, page, &word, COSHM__CACHE_PAGE_LIMBO, 0);
-	}
+	if ((state == COSHM__CACHE_PAGE_EVICT || state == COSHM__CACHE_PAGE_BUILD) &&
+	    coshm__cache_page_owner(word) == coshm__id24(dead_id))
+		coshm__cache_page_inherit(cache, page, &word);
 	/* Killed while it published or took back a large value: the group knows whether it is one. */
 	if (state == COSHM__CACHE_PAGE_CHUNK && coshm__cache_page_owner(word) == page)
 		coshm__cache_group_check(op, cache, page);

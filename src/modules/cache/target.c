@@ -94,6 +94,9 @@ void coshm__cache_target_find(const struct coshm__cache *cache, uint32_t source,
 			continue;
 		ret_target->page = page;
 		ret_target->used = coshm__cache_target_used(cache, source, page);
+		/* What was on its way is there, or its place lies idle from now on. */
+		if (ret_target->used != coshm__a64_load_relaxed(progress_of(cache, page)) >> 32)
+			coshm__cache_page_look_first(cache, page);
 		ret_target->word = word;
 		return;
 	}
