@@ -442,6 +442,42 @@ static void space_that_the_dead_reserved_comes_back(void **state)
 	}
 }
 
+static int seal_and_die(void *arg)
+{
+	static unsigned char value[RESERVED];
+
+	(void)arg;
+	coshm__crash_arm(COSHM__CRASH_cache_page_sealed, SIGKILL, 1);
+	for (uint32_t key = 100; key < 200; key++)
+		if (coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value), 0))
+			return 1;
+	return 0;
+}
+
+/* The lane still names the page, and there is room behind its last item. */
+static void nothing_is_appended_to_a_page_that_the_dead_sealed(void **state)
+{
+	static unsigned char value[VALUE_MAX];
+	const uint32_t small = 0;
+	size_t size = 9000;
+
+	(void)state;
+	assert_int_equal(make(COSHM_CACHE_NONE), 0);
+	assert_int_equal(proc_collect(proc_spawn(seal_and_die, NULL), PROC_DEADLINE_NS), -SIGKILL);
+	assert_int_equal(coshm_segment_reap(segment, NULL), 0);
+	assert_int_equal(coshm_cache_set(cache, &small, sizeof(small), value, size, 0), 0);
+	/* Nothing else lives there: it is emptied for values that fill pages of their own. */
+	for (uint32_t key = 100; key < 200; key++)
+		assert_in_range(coshm_cache_delete(cache, &key, sizeof(key)), 0, 1);
+	for (uint32_t key = 300; key < 400; key++)
+		if (coshm_cache_set(cache, &key, sizeof(key), value, 2 * 32768 - sizeof(key), 0))
+			break;
+	assert_int_equal(coshm_cache_get(cache, &small, sizeof(small), value, &size, NULL), 1);
+	assert_int_equal(verify(COSHM_VERIFY_PENDING), 0);
+	assert_int_equal(coshm_segment_detach(segment), 0);
+	assert_int_equal(coshm_segment_unlink(segment_name), 0);
+}
+
 /* --- verify, of a value that nothing names any more --- */
 
 static int take_large_away(void *arg)
@@ -487,6 +523,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reader_delayed_before_its_hazard_sees_a_whole_value),
 		cmocka_unit_test(space_that_the_dead_reserved_comes_back),
+		cmocka_unit_test(nothing_is_appended_to_a_page_that_the_dead_sealed),
 		cmocka_unit_test(member_stopped_before_it_gives_pages_back_is_no_damage),
 		cmocka_unit_test(nobody_trips_over_a_death_or_a_stop_at_any_row),
 	};

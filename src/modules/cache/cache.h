@@ -263,7 +263,7 @@ void coshm__cache_page_begin(struct coshm__cache *cache, uint32_t page);
 /* From EVICT or BUILD of a dead member: *word is what names it. */
 void coshm__cache_page_inherit(struct coshm__cache *cache, uint32_t page, uint64_t *word);
 /* A hint: nobody knows how many bytes are dead here. Who needs room cleans the page first, and the walk tells. */
-void coshm__cache_page_look_first(struct coshm__cache *cache, uint32_t page);
+void coshm__cache_page_look_first(const struct coshm__cache *cache, uint32_t page);
 
 /* Frees up to 64 of the pages in LIMBO that nobody reads or writes. Number of pages freed, or negative errno. */
 int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache);

@@ -86,7 +86,7 @@ void coshm__cache_page_inherit(struct coshm__cache *cache, uint32_t page, uint64
 	coshm__cache_page_change(cache, page, word, state, 0);
 }
 
-void coshm__cache_page_look_first(struct coshm__cache *cache, uint32_t page)
+void coshm__cache_page_look_first(const struct coshm__cache *cache, uint32_t page)
 {
 	coshm__a32_store_relaxed(&cache->pages[page].dead_bytes, cache->page_bytes);
 }
