@@ -159,6 +159,15 @@ static void stop_before(void)
 
 /* --- the frame of each test -------------------------------------------------------------------------------------- */
 
+static void open_queue(const struct coshm_queue_config *config)
+{
+	fixture_open(&f, config);
+	assert_int_equal(coshm__op_begin(&op, f.queue, COSHM_OBJECT_QUEUE), 0);
+	q = op.handle->local;
+	coshm__op_end(&op);
+	assert_true(q->block_count <= BLOCKS_MAX && q->capacity <= 8);
+}
+
 static void prepare(void)
 {
 	const struct coshm_queue_config config = {.capacity = 1,
@@ -168,12 +177,8 @@ static void prepare(void)
 						  .backoff_base_ns = 10 * S,
 						  .backoff_max_ns = 10 * S};
 
-	fixture_open(&f, &config);
+	open_queue(&config);
 	set_now(start_ns);
-	assert_int_equal(coshm__op_begin(&op, f.queue, COSHM_OBJECT_QUEUE), 0);
-	q = op.handle->local;
-	coshm__op_end(&op);
-	assert_true(q->block_count <= BLOCKS_MAX);
 	number = 1;
 	trouble = 0;
 	assert_int_equal(put_number(1), 0);
@@ -465,10 +470,7 @@ static void payloads_do_not_share_blocks(void **state)
 			.capacity = 2, .payload_max_bytes = PAYLOAD, .payload_pool_bytes = 8192};
 		unsigned char bytes[PAYLOAD];
 
-		fixture_open(&f, &config);
-		assert_int_equal(coshm__op_begin(&op, f.queue, COSHM_OBJECT_QUEUE), 0);
-		q = op.handle->local;
-		coshm__op_end(&op);
+		open_queue(&config);
 		number = 1;
 		trouble = 0;
 		deeds = others;
@@ -506,10 +508,7 @@ static void hint_for_a_task_that_is_leased_gives_nothing(void **state)
 	struct coshm_task mine, none;
 
 	(void)state;
-	fixture_open(&f, &config);
-	assert_int_equal(coshm__op_begin(&op, f.queue, COSHM_OBJECT_QUEUE), 0);
-	q = op.handle->local;
-	coshm__op_end(&op);
+	open_queue(&config);
 	put(&f, "task");
 	assert_int_equal(coshm_queue_reserve(f.queue, 0, &mine), 1);
 	assert_int_equal(coshm__hint_ring_push(&q->ready, (uint32_t)mine.opaque[1]), 0);
@@ -537,7 +536,7 @@ static void task_that_is_delayed_behind_a_scan_is_found(void **state)
 		const struct coshm_queue_config config = {.capacity = 8};
 		struct coshm_task first, none;
 
-		fixture_open(&f, &config);
+		open_queue(&config);
 		set_now(1000 * S);
 		trouble = 0;
 		put(&f, "task");
@@ -581,9 +580,8 @@ static void sleeper_that_comes_while_nobody_is_found_is_not_forgotten(void **sta
 	const struct coshm_queue_config config = {.capacity = 1};
 
 	(void)state;
-	fixture_open(&f, &config);
+	open_queue(&config);
 	assert_int_equal(coshm__op_begin(&op, f.queue, COSHM_OBJECT_QUEUE), 0);
-	q = op.handle->local;
 	deeds = others;
 	/* Only what comes behind the kernel's answer is a stop. */
 	fall_asleep();
