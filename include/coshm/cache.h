@@ -15,7 +15,7 @@
  *               P6 An expired value is never served. (Clock: some 4 ms coarse, so it may be gone 4 ms early or late.)
  *               P7 With policy none, a set that replaces a value (not a number) by one that is no larger finds room,
  *                  whoever was killed before, if the key, either value and 32 bytes fit into a page (32 KiB to 1 MiB;
- *                  in caches below 1 MiB from 4 KiB). Pages may have to be rearranged for it, up to 200 ms; then -EAGAIN,
+ *                  in caches below 768 KiB from 8 KiB). Pages may have to be rearranged for it, up to 200 ms; then -EAGAIN,
  *                  as long as pins, or members that are stopped, keep what has to move, or the last page.
  * Not promised  N1 While a member is stopped inside a critical section, an insert of a new key, or incr, that meets
  *                  its lock answers -EAGAIN after 100 ms; get, replacing sets and delete go on (a set at 10 ms and a page
@@ -94,8 +94,8 @@ struct coshm_cache_request {
 
 /*
  * Life: create, open, close. Creating is KILL-safe: a half-made cache is invisible and its space is reused.
- * Returns   0; -EEXIST; -ENOENT; -EPROTOTYPE (the name is another type); -EINVAL; -EDQUOT (segment full: larger
- *           size_max_bytes); -ENOSPC (tmpfs full); -EFBIG (the segment would have to grow over RLIMIT_FSIZE); -EAGAIN
+ * Returns   0; -EEXIST; -ENOENT; -EPROTOTYPE (the name is another type); -EINVAL; -ENAMETOOLONG; -EDQUOT (segment
+ *           full: larger size_max_bytes); -ENOSPC (tmpfs full); -EFBIG (the segment would have to grow over RLIMIT_FSIZE); -EAGAIN
  *           (directory busy for 100 ms, or no room before somebody is done who cleans up behind the dead, and may be
  *           stopped in it); -EROFS; -ESTALE (segment removed); -EMFILE (too many handles, or no descriptor to grow
  *           by); -ENOMEM (of this process; the segment may keep what it grew by); -EUSERS; -EUCLEAN,
@@ -142,11 +142,12 @@ COSHM_CHECK_RESULT int coshm_cache_peek(struct coshm_cache *cache, const void *k
  * coshm_cache_pin - read a value in place; coshm_cache_unpin - end that
  *
  * The bytes stay until unpin even if the item is replaced, deleted or evicted meanwhile. Keep it short: a pin keeps
- * its page (32 KiB to 1 MiB) from being reused. 64 pins per process; a value of several parts takes two. A view may be
+ * its page (8 KiB to 1 MiB) from being reused. 64 pins per process; a value of several parts takes two. A view may be
  * unpinned by another thread; in a forked child it is not the child's: unpin answers -ESTALE there. Do not hand the
  * bytes to asynchronous I/O that may outlive the process's death. Bytes are not aligned.
  * Safety    MT MP KILL (a dead member's pins are void)
- * Returns   pin: 1 hit; 0 miss; -EAGAIN all pins in use; -EBADMSG: a number, which changes in place (use get); -EUCLEAN.
+ * Returns   pin: 1 hit; 0 miss; -EAGAIN all pins in use; -EBADMSG: a number, which changes in place (use get); -EUCLEAN;
+ *           -EINVAL.
  *           unpin: 0; -ESTALE.  view_part: 0; -EINVAL no such part; -EUCLEAN
  */
 COSHM_CHECK_RESULT int coshm_cache_pin(struct coshm_cache *cache, const void *key,
@@ -176,8 +177,8 @@ COSHM_CHECK_RESULT int coshm_cache_mget(struct coshm_cache *cache,
  * Cost      one copy; 18 of the segment's lines, 2 of which others write who replace other values; when a page is full, that
  *           of moving what survives in another one (30 us to 0.7 ms, by page size)
  * Returns   set: 0.  add, replace: 1 stored, 0 not.  -E2BIG: larger than 1/8 of the cache; -ENOSPC (policy none);
- *           -EAGAIN: a lock was busy, or all pages were pinned or in use, for 100 ms; -ENOMEM (of this process, values
- *           of several pages); -EUCLEAN, -ENOTRECOVERABLE (damage); -EINVAL; -EROFS
+ *           -EAGAIN: a lock was busy, or all pages were pinned or in use, for 100 ms (policy none: P7); -ENOMEM
+ *           (of this process, values of several pages); -EUCLEAN, -ENOTRECOVERABLE (damage); -EINVAL; -EROFS
  */
 COSHM_CHECK_RESULT int coshm_cache_set(struct coshm_cache *cache, const void *key,
 				       size_t key_size_bytes, const void *value,
@@ -206,7 +207,7 @@ COSHM_CHECK_RESULT int coshm_cache_exists(struct coshm_cache *cache, const void 
  * get returns a number as decimal text.
  * Safety    MT MP FORK KILL: an incr that returned is counted; one that was killed is counted or not, never half
  * Returns   0; -EBADMSG: the key holds a value, not a number; -EAGAIN (N1); -ENOSPC: no room in the index near the
- *           key; as set
+ *           key; -E2BIG: also a key that does not fit into a page (P7) with the number; as set
  */
 COSHM_CHECK_RESULT int coshm_cache_incr(struct coshm_cache *cache, const void *key,
 					size_t key_size_bytes, int64_t delta, int64_t initial,

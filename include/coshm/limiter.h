@@ -10,8 +10,9 @@
  * (GCRA). So there is nothing to sweep and nothing to repair.
  *
  * Promises      P1 In any span of T seconds a key gets at most burst + rate x T tokens, by all processes together, each
- *                  counted at the moment of its decision, which lies within the call. Never more; less by at most one part
- *                  in per_ns x 128 / rate, since the time per token is rounded up to 1/128 ns.
+ *                  counted at the moment of its decision, which lies within the call. Never more, but for a try that lost
+ *                  to 4096 others in a row (counter fail_open); less by at most one part in per_ns x 128 / rate, since
+ *                  the time per token is rounded up to 1/128 ns.
  *               P2 A fresh key gets exactly burst at once, from however many processes.
  *               P3 A refused try changes nothing and writes nothing but its counter: floods do not slow the others down.
  *               P4 Every reachable state is valid: SIGKILL at any instruction loses at most the tokens being taken, and

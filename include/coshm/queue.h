@@ -10,9 +10,10 @@
  *                  letters, where it stays until redriven or dropped.
  *               P2 A task is delivered again only if its lease was given up: nack, release, or the death of its
  *                  holder. There is no timeout after which a slow worker's task is given to another one.
- *               P3 The death of a worker is noticed within 10 ms of the kernel's teardown of it while anyone works,
- *                  100 ms when all sleep, and its tasks are ready again at once. Only a task whose worker died in
- *                  the delivery before as well waits for the backoff: it may be what kills them.
+ *               P3 The death of a worker is noticed within 10 ms of the kernel's teardown of it while anyone works
+ *                  and gets a CPU (99 of 100), 100 ms when all sleep, and its tasks are ready again at once. Only a
+ *                  task whose worker died in the delivery before as well waits for the backoff: it may be what
+ *                  kills them.
  *               P4 enqueue, reserve and ack are lock-free; a stopped or killed member never blocks the others.
  *               P5 Nothing is a system call unless somebody sleeps; sleeping consumers use no CPU.
  *               P6 A full queue answers -EAGAIN at once. Retries never fail for want of room.
@@ -116,7 +117,7 @@ COSHM_CHECK_RESULT int coshm_queue_enqueue(struct coshm_queue *queue, const void
  *
  * Spins for about the cost of a wake-up, then sleeps. The attempt counts from here on.
  * Returns   1 got one; 0 none within the timeout; -EINTR: a signal handler ran while asleep; -ESHUTDOWN: the queue
- *           was removed and holds nothing more; -EROFS
+ *           was removed and holds nothing more; -EINVAL; -EROFS
  */
 COSHM_CHECK_RESULT int coshm_queue_reserve(struct coshm_queue *queue, uint64_t timeout_ns,
 					   struct coshm_task *ret_task);
@@ -124,7 +125,7 @@ COSHM_CHECK_RESULT int coshm_queue_reserve(struct coshm_queue *queue, uint64_t t
 /*
  * coshm_queue_payload - copy a leased task's payload
  * @size_bytes  in: capacity; out: size
- * Returns   0; -ENOBUFS; -ESTALE: the lease is not yours any more; -EUCLEAN: the payload is damaged
+ * Returns   0; -ENOBUFS; -ESTALE: the lease is not yours any more; -EUCLEAN: the payload is damaged; -EINVAL
  */
 COSHM_CHECK_RESULT int coshm_queue_payload(struct coshm_queue *queue, const struct coshm_task *task,
 					   void *buffer, size_t *size_bytes);
@@ -138,7 +139,7 @@ COSHM_CHECK_RESULT int coshm_queue_payload(struct coshm_queue *queue, const stru
  * bury      hopeless: dead at once, whatever attempts are left.
  *
  * Safety    MT MP KILL; a lease may be ended by another thread of the same process, not by a forked child
- * Returns   0; -ESTALE: not leased to this process any more
+ * Returns   0; -ESTALE: not leased to this process any more; -EINVAL: task is NULL, or a delay of over four years
  */
 COSHM_CHECK_RESULT int coshm_queue_ack(struct coshm_queue *queue, const struct coshm_task *task);
 COSHM_CHECK_RESULT int coshm_queue_nack(struct coshm_queue *queue, const struct coshm_task *task,
@@ -241,7 +242,7 @@ enum coshm_worker_flags {
  * handlers are restored at return. Fatal signals and _exit in the handler count as a crash of this attempt. A task
  * whose payload is damaged is buried.
  * Safety    MT (use COSHM_WORKER_NO_SIGNALS in all but one thread) MP KILL
- * Returns   number of tasks handled, capped at INT_MAX; -ESHUTDOWN; -ENOMEM; -EROFS
+ * Returns   number of tasks handled, capped at INT_MAX; -ESHUTDOWN; -ENOMEM; -EINVAL; -EROFS
  */
 COSHM_CHECK_RESULT int coshm_worker_run(struct coshm_queue *queue,
 					int (*handler)(void *context, const struct coshm_task *task,

@@ -9,10 +9,10 @@
  *
  * Promises      P1 There is no daemon and no hidden thread. A segment lives as long as its file does.
  *               P2 A creator killed at any instruction leaves nothing that the next one would trip over.
- *               P3 What a killed member held is free again at most 10 ms after the kernel has torn the process down
- *                  while anyone works on the segment, 100 ms when all sleep. (One operation in 5 ms, of any member,
- *                  asks the kernel who is dead and cleans up for at most 1 ms; cache reads never do. "No system call" in the other
- *                  headers means: none but that.)
+ *               P3 What a killed member held is free again 10 ms after the kernel has torn the process down while
+ *                  anyone works on the segment and gets a CPU (99 of 100), 100 ms when all sleep. (One operation in
+ *                  5 ms, of any member, asks the kernel who is dead and cleans up for at most 1 ms; cache reads never
+ *                  do. "No system call" in the other headers means: none but that.)
  *               P4 Liveness is a fact from the kernel (a file lock that lives as long as the process's memory): no
  *                  timeout, no pid; right across containers and PID namespaces. A stopped process is not dead.
  *               P5 A member that is forked, execs, exits or is killed never takes others' work with it.
@@ -27,8 +27,9 @@
  * After fork    The child uses the handles it inherited; it becomes a member of its own at its first call, whichever that
  *               is: any function that takes a handle then also returns what becoming a member may: -EUSERS
  *               (member_count_max processes are attached), -ENOTCONN (the file is gone or out of reach), -ENOTSUP,
- *               -ENOMEM, -EMFILE, -ENFILE, -ENOLCK. The child may call again later. Leases, pins and locks of the
- *               parent stay the parent's. This also holds for a raw clone(). vfork children must exec at once.
+ *               -ENOMEM, -EMFILE, -ENFILE, -ENOLCK; and -ESTALE from an object that was removed before. The child
+ *               may call again later. Leases, pins and locks of the parent stay the parent's. This also holds for a
+ *               raw clone(). vfork children must exec at once.
  * Threads       Everything is MT. A thread that used coshm may exit at any time outside of a coshm call.
  */
 #ifndef COSHM_SEGMENT_H
@@ -48,7 +49,7 @@ struct coshm_segment_config {
 	uint64_t
 		size_max_bytes; /* address space set aside; the segment grows up to it when objects are created.
 				  * Default: size_bytes. Costs no memory. */
-	uint32_t mode; /* permission bits of the file; default 0600. World-writable is refused. */
+	uint32_t mode; /* permission bits of the file; default 0600. Bits for others are refused. */
 	uint32_t group_id; /* group of the file if group_id_set is 1 */
 	uint32_t group_id_set;
 	uint32_t
@@ -121,7 +122,8 @@ struct coshm_segment_info {
  *           -EPERM, -EBADFD (what is there, as attach says);
  *           -ELOOP (a symbolic link); -ENOMEM (no address space for size_max_bytes);
  *           -EMEDIUMTYPE (not a file system that works: NFS, FUSE, 9p ...); -ETIMEDOUT; -ENOTSUP (no membarrier:
- *           create with COSHM_SEGMENT_FENCED); else as coshm_segment_attach
+ *           create with COSHM_SEGMENT_FENCED); -EAGAIN (the name became another file's, again and again); else as
+ *           coshm_segment_attach
  */
 COSHM_CHECK_RESULT int coshm_segment_create(const char *name,
 					    const struct coshm_segment_config *config,
@@ -139,7 +141,8 @@ COSHM_CHECK_RESULT int coshm_segment_create(const char *name,
  *           -EPROTONOSUPPORT (other layout version or architecture; nothing was touched); -EUCLEAN (no segment, or
  *           damaged); -ESTALE (left over from before a reboot, or removed); -EUSERS (member_count_max processes
  *           are attached); -ENOTSUP (no membarrier here, and the segment was not created FENCED); -ENOMEM; -EMFILE,
- *           -ENFILE; -ENOLCK (the kernel has no memory for a lock)
+ *           -ENFILE; -ENOLCK (the kernel has no memory for a lock); -ETIMEDOUT (a creator is stopped); -EMEDIUMTYPE
+ *           (not a file system that works); -EROFS (mounted so, and not attached read-only); -ENOTDIR (in a path)
  */
 COSHM_CHECK_RESULT int coshm_segment_attach(const char *name, uint32_t flags,
 					    struct coshm_segment **ret_segment);
@@ -148,7 +151,7 @@ COSHM_CHECK_RESULT int coshm_segment_attach(const char *name, uint32_t flags,
  * coshm_segment_detach - close the handle; the last one ends the membership and the mapping
  *
  * Closes every object handle that was opened through this handle. Waits for calls of other threads that are inside.
- * Returns   0; -EBUSY: views are still pinned (unpin them first); -EBADF
+ * Returns   0; -EBUSY: it is the last handle, and views are still pinned (unpin them first); -EBADF
  */
 int coshm_segment_detach(struct coshm_segment *segment);
 
@@ -158,8 +161,8 @@ int coshm_segment_detach(struct coshm_segment *segment);
  * As with unlink(2), members go on with what they have mapped; nobody can attach any more, and opening further
  * objects answers -ESTALE.
  * Safety    MT MP KILL       Progress  blocking, at most 5 s behind a creator
- * Returns   0; -ENOENT; -EACCES; -EPERM, -EBADFD; -EUCLEAN (not a segment: left alone); -ETIMEDOUT (a creator
- *           is stopped)
+ * Returns   0; -EUCLEAN (not a segment: left alone); -EAGAIN (the name became another file's, again and again); else as
+ *           coshm_segment_attach
  */
 COSHM_CHECK_RESULT int coshm_segment_unlink(const char *name);
 
@@ -196,8 +199,8 @@ uint64_t coshm_segment_now_ns(struct coshm_segment *segment);
  * is reused when the last member has closed it, and nobody is in the middle of cleaning up after a dead one: a member that
  * is stopped in that keeps it, as one does who has it open.
  * Safety    MT MP FORK KILL
- * Returns   0; -ENOENT; -EAGAIN (directory busy for 100 ms); -ENOMEM (of this process); -EROFS; -EBADF; -EUCLEAN,
- *           -ENOTRECOVERABLE (damage)
+ * Returns   0; -ENOENT; -EINVAL, -ENAMETOOLONG (not a name); -EAGAIN (directory busy for 100 ms); -ENOMEM (of this
+ *           process); -EROFS; -EBADF; -EUCLEAN, -ENOTRECOVERABLE (damage)
  */
 COSHM_CHECK_RESULT int coshm_object_remove(struct coshm_segment *segment, const char *name);
 

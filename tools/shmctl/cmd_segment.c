@@ -100,7 +100,8 @@ const struct command command_create = {
 		"so a full file\n"
 		"system is an error here and never a crash later. --max-size costs address space "
 		"only. The default\n"
-		"mode is 0600; for several users give a group and 0660. A mode writable by all is "
+		"mode is 0600; for several users give a group and 0660. A mode with bits for "
+		"others is "
 		"refused.\n",
 	.examples = "  shmctl create shop --size 64M\n"
 		    "  shmctl create shop --size 4G --huge-pages\n"
