@@ -273,10 +273,13 @@ static int be_a_test_program(void)
 	return shm_exists(name) ? 0 : 2;
 }
 
+/* Not by /proc/self/exe, which is valgrind under valgrind. */
+static const char *program;
+
 static int run_test_program(void *arg)
 {
 	(void)arg;
-	execl("/proc/self/exe", "procs_test", "--inner", (char *)NULL);
+	execl(program, "procs_test", "--inner", (char *)NULL);
 	return 10;
 }
 
@@ -335,5 +338,6 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && strcmp(argv[1], "--inner") == 0)
 		return be_a_test_program();
+	program = argv[0];
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

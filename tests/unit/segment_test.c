@@ -733,13 +733,14 @@ static void read_only_attach_looks_and_cannot_change(void **state)
 	assert_int_equal(verified.pending, 0);
 	/* The mapping itself is not writable, so nothing above can have written. */
 	{
-		char line[512], wanted[64];
+		const unsigned long base = (unsigned long)toy_segment(reader)->base;
+		unsigned long from, to;
+		char line[512];
 		FILE *maps = fopen("/proc/self/maps", "r");
 		int found = 0;
 
-		snprintf(wanted, sizeof(wanted), "%lx-", (unsigned long)toy_segment(reader)->base);
 		while (maps && fgets(line, sizeof(line), maps))
-			if (strncmp(line, wanted, strlen(wanted)) == 0)
+			if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from <= base && base < to)
 				found = strstr(line, " r--s ") != NULL;
 		if (maps)
 			fclose(maps);
