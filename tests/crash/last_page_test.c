@@ -540,11 +540,11 @@ static int store_bytes(uint32_t key, size_t size)
 	return coshm_cache_set(cache, &key, sizeof(key), value, size, 0);
 }
 
-/* Moves small items out of the first page for it, until it is killed. */
+/* Moves small items out of the first page for it, to what is left of the other one, until it is killed. */
 static int replace_and_be_killed(void *arg)
 {
 	(void)arg;
-	coshm__crash_arm(COSHM__CRASH_cache_moved, SIGKILL, SMALL_ITEMS / 2);
+	coshm__crash_arm(COSHM__CRASH_cache_moved, SIGKILL, 55);
 	return store_bytes(0, 17000) != 0;
 }
 
