@@ -514,8 +514,8 @@ static int replace_own(void *arg)
 		if (key >= shared->key_count)
 			continue;
 		/* -EAGAIN: all pages are being worked on, for longer than the call waits. */
-		if (coshm_cache_set(cache, &key, sizeof(key), value,
-				    sizeof(value) - (random >> 20) % 50, 0) == -ENOSPC)
+		if (coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value) - key * 7 % 50,
+				    0) == -ENOSPC)
 			return 1;
 	}
 	return 0;
