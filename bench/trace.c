@@ -5,9 +5,9 @@
  *	trace [--quick] [--json] [--trace FILE]... [SIZE]...
  *
  * Replays made-up traces, and each FILE: CSV with the columns time, size and id (support/trace.h says what else is read).
- * A request is a get, a miss is followed by a set. Each SIZE (bytes; K, M, G) is the memory of the cache, all its tables
- * included; the simulated policies get as many bytes for values alone. Without a SIZE it is 5, 10 and 25 % of the bytes of
- * all objects, each counted once.
+ * A request is a get, a miss is followed by a set; in one of those made up half are sets. Each SIZE (bytes; K, M, G) is
+ * the memory of the cache, all its tables included; the simulated policies get as many bytes for values alone. Without a
+ * SIZE it is 5, 10 and 25 % of the bytes of all objects, each counted once.
  */
 #include "peers/policy.h"
 #include "support/bench.h"
@@ -35,7 +35,12 @@ struct result {
 	double copied[SUBJECTS]; /* bytes per byte inserted; of ours */
 };
 
-static void replay(const struct bench_trace *trace, uint64_t capacity_bytes, uint32_t policy,
+static double percent(const struct bench_trace *trace, size_t misses)
+{
+	return 100 * (double)misses / (double)trace->get_count;
+}
+
+static void replay(struct bench_trace *trace, uint64_t capacity_bytes, uint32_t policy,
 		   struct result *result, enum subject subject)
 {
 	const struct coshm_segment_config memory = {.size_bytes = capacity_bytes + (4 << 20)};
@@ -48,7 +53,7 @@ static void replay(const struct bench_trace *trace, uint64_t capacity_bytes, uin
 	};
 	unsigned char *written = calloc(1, trace->size_max_bytes);
 	unsigned char *read = malloc(trace->size_max_bytes);
-	uint64_t misses = 0, inserted_bytes = 0, relocated_bytes;
+	uint64_t misses = 0, inserted_bytes = 0, relocated_bytes, begin_ns;
 	struct coshm_segment *segment;
 	struct coshm_cache *cache;
 
@@ -56,19 +61,24 @@ static void replay(const struct bench_trace *trace, uint64_t capacity_bytes, uin
 		bench_fail("malloc");
 	bench_need(coshm_segment_create(bench_segment_name(), &memory, 0, &segment), "segment");
 	bench_need(coshm_cache_create(segment, "trace", &config, 0, &cache), "cache");
+	begin_ns = coshm_segment_now_ns(segment);
 	for (size_t i = 0; i < trace->count; i++) {
 		const struct bench_request *r = &trace->requests[i];
 		size_t size_bytes = trace->size_max_bytes;
-		int hit = coshm_cache_get(cache, &r->object, sizeof(r->object), read, &size_bytes,
-					  NULL);
+		int hit = 0;
 
-		bench_need(hit, "get");
+		trace->at_ms[i] = (uint32_t)((coshm_segment_now_ns(segment) - begin_ns) / 1000000);
+		if (!r->stores) {
+			hit = coshm_cache_get(cache, &r->object, sizeof(r->object), read,
+					      &size_bytes, NULL);
+			bench_need(hit, "get");
+			misses += !hit;
+		}
 		if (hit)
 			continue;
-		misses++;
 		inserted_bytes += sizeof(r->object) + r->size_bytes;
 		bench_need(coshm_cache_set(cache, &r->object, sizeof(r->object), written,
-					   r->size_bytes, 0),
+					   r->size_bytes, r->ttl_ms * UINT64_C(1000000)),
 			   "set");
 	}
 	bench_need(coshm_stats_value(segment, "trace", "relocated", &relocated_bytes), "stats");
@@ -76,23 +86,19 @@ static void replay(const struct bench_trace *trace, uint64_t capacity_bytes, uin
 	bench_need(coshm_segment_unlink(bench_segment_name()), "unlink");
 	free(written);
 	free(read);
-	result->miss_percent[subject] = 100 * (double)misses / (double)trace->count;
+	result->miss_percent[subject] = percent(trace, misses);
 	result->copied[subject] = (double)relocated_bytes / (double)inserted_bytes;
 }
 
-static double percent(const struct bench_trace *trace, size_t misses)
-{
-	return 100 * (double)misses / (double)trace->count;
-}
-
-static struct result run(const struct bench_trace *trace, uint64_t capacity_bytes)
+static struct result run(struct bench_trace *trace, uint64_t capacity_bytes)
 {
 	struct result r;
 
+	/* The simulated ones see what has expired by the clock of the replay in front of them. */
 	replay(trace, capacity_bytes, COSHM_CACHE_S3FIFO, &r, OUR_S3FIFO);
-	replay(trace, capacity_bytes, COSHM_CACHE_LRU, &r, OUR_LRU);
 	r.miss_percent[ITEM_S3FIFO] = percent(trace, policy_s3fifo(trace, capacity_bytes));
 	r.miss_percent[ITEM_SIEVE] = percent(trace, policy_sieve(trace, capacity_bytes));
+	replay(trace, capacity_bytes, COSHM_CACHE_LRU, &r, OUR_LRU);
 	r.miss_percent[ITEM_LRU] = percent(trace, policy_lru(trace, capacity_bytes));
 	return r;
 }
@@ -137,7 +143,7 @@ static void print_heading(const struct bench_trace *trace)
 	printf(" %14s %11s\n", "s3fifo copied", "lru copied");
 }
 
-static void run_trace(const struct bench_trace *trace)
+static void run_trace(struct bench_trace *trace)
 {
 	const uint64_t shares[] = {20, 10, 4};
 	int count = size_count ? size_count : 3;

@@ -8,6 +8,7 @@
 
 struct object {
 	uint32_t size_bytes, frequency;
+	uint64_t until_ms;
 	uint32_t newer, older; /* places in objects; 0 is none */
 	struct list *in;
 };
@@ -61,6 +62,21 @@ static size_t end(size_t misses)
 	return misses;
 }
 
+/* Puts a value in; whatever was there is out of its list. */
+static void renew(const struct bench_trace *trace, size_t i, uint32_t o)
+{
+	const struct bench_request *request = &trace->requests[i];
+
+	objects[o].size_bytes = request->size_bytes;
+	objects[o].until_ms =
+		request->ttl_ms ? (uint64_t)trace->at_ms[i] + request->ttl_ms : UINT64_MAX;
+}
+
+static int is_gone(const struct bench_trace *trace, size_t i, uint32_t o)
+{
+	return trace->at_ms[i] >= objects[o].until_ms;
+}
+
 size_t policy_lru(const struct bench_trace *trace, uint64_t capacity_bytes)
 {
 	struct list list = {0};
@@ -70,12 +86,13 @@ size_t policy_lru(const struct bench_trace *trace, uint64_t capacity_bytes)
 	for (size_t i = 0; i < trace->count; i++) {
 		uint32_t o = trace->requests[i].object + 1;
 
-		if (objects[o].in) {
+		int is_there = objects[o].in && !is_gone(trace, i, o);
+
+		if (objects[o].in)
 			list_remove(o);
-		} else {
-			objects[o].size_bytes = trace->requests[i].size_bytes;
-			misses++;
-		}
+		if (trace->requests[i].stores || !is_there)
+			renew(trace, i, o);
+		misses += !trace->requests[i].stores && !is_there;
 		while (list.oldest && list.bytes + objects[o].size_bytes > capacity_bytes)
 			list_remove(list.oldest);
 		list_add(&list, o);
@@ -106,12 +123,21 @@ size_t policy_sieve(const struct bench_trace *trace, uint64_t capacity_bytes)
 	for (size_t i = 0; i < trace->count; i++) {
 		uint32_t o = trace->requests[i].object + 1;
 
-		if (objects[o].in) {
-			objects[o].frequency = 1;
+		if (objects[o].in && !is_gone(trace, i, o)) {
+			if (trace->requests[i].stores)
+				renew(trace, i, o);
+			else
+				objects[o].frequency = 1;
 			continue;
 		}
-		misses++;
-		objects[o].size_bytes = trace->requests[i].size_bytes;
+		if (objects[o].in) {
+			/* The hand goes on behind it. */
+			hand = hand == o ? objects[o].newer : hand;
+			list_remove(o);
+		}
+		objects[o].frequency = 0;
+		misses += !trace->requests[i].stores;
+		renew(trace, i, o);
 		while (list.oldest && list.bytes + objects[o].size_bytes > capacity_bytes)
 			sieve_evict(&list, &hand);
 		list_add(&list, o);
@@ -155,18 +181,17 @@ static void s3fifo_evict_small(struct s3fifo *s)
 		list_remove(s->ghost.oldest);
 }
 
-static void s3fifo_insert(struct s3fifo *s, uint32_t o, uint32_t size_bytes)
+/* What has expired comes back to where it was. */
+static void s3fifo_insert(struct s3fifo *s, const struct bench_trace *trace, size_t i, uint32_t o)
 {
-	struct list *to = &s->small;
+	struct list *to = objects[o].in && objects[o].in != &s->small ? &s->main : &s->small;
 
-	if (objects[o].in) {
+	if (objects[o].in)
 		list_remove(o);
-		to = &s->main;
-	}
 	objects[o].frequency = 0;
-	objects[o].size_bytes = size_bytes;
+	renew(trace, i, o);
 	while (s->small.bytes + s->main.bytes > 0 &&
-	       s->small.bytes + s->main.bytes + size_bytes > s->capacity_bytes)
+	       s->small.bytes + s->main.bytes + objects[o].size_bytes > s->capacity_bytes)
 		if (s->small.bytes > s->capacity_bytes / 10 || !s->main.oldest)
 			s3fifo_evict_small(s);
 		else
@@ -183,13 +208,16 @@ size_t policy_s3fifo(const struct bench_trace *trace, uint64_t capacity_bytes)
 	for (size_t i = 0; i < trace->count; i++) {
 		uint32_t o = trace->requests[i].object + 1;
 
-		if (objects[o].in == &s.small || objects[o].in == &s.main) {
-			if (objects[o].frequency < 3)
+		if ((objects[o].in == &s.small || objects[o].in == &s.main) &&
+		    !is_gone(trace, i, o)) {
+			if (trace->requests[i].stores)
+				renew(trace, i, o);
+			else if (objects[o].frequency < 3)
 				objects[o].frequency++;
 			continue;
 		}
-		misses++;
-		s3fifo_insert(&s, o, trace->requests[i].size_bytes);
+		misses += !trace->requests[i].stores;
+		s3fifo_insert(&s, trace, i, o);
 	}
 	return end(misses);
 }

@@ -10,7 +10,7 @@
 
 #include "../support/trace.h"
 
-/* How many requests miss with so much room. */
+/* How many gets miss with so much room. A set of what is there is a use for LRU only, as in coshm. */
 size_t policy_lru(const struct bench_trace *trace, uint64_t capacity_bytes);
 size_t policy_sieve(const struct bench_trace *trace, uint64_t capacity_bytes);
 size_t policy_s3fifo(const struct bench_trace *trace, uint64_t capacity_bytes);

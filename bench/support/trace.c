@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add(struct bench_trace *trace, uint32_t object, uint32_t size_bytes)
+static void add(struct bench_trace *trace, struct bench_request request)
 {
 	if (trace->count == trace->room) {
 		trace->room = trace->room ? 2 * trace->room : 4096;
@@ -16,9 +16,10 @@ static void add(struct bench_trace *trace, uint32_t object, uint32_t size_bytes)
 		if (!trace->requests)
 			bench_fail("realloc");
 	}
-	trace->requests[trace->count++] = (struct bench_request){object, size_bytes};
-	if (size_bytes > trace->size_max_bytes)
-		trace->size_max_bytes = size_bytes;
+	trace->requests[trace->count++] = request;
+	trace->get_count += !request.stores;
+	if (request.size_bytes > trace->size_max_bytes)
+		trace->size_max_bytes = request.size_bytes;
 }
 
 static void measure(struct bench_trace *trace)
@@ -35,12 +36,17 @@ static void measure(struct bench_trace *trace)
 		seen[r->object] = 1;
 	}
 	free(seen);
+	trace->at_ms = calloc(trace->count, sizeof(*trace->at_ms));
+	if (!trace->at_ms)
+		bench_fail("calloc");
 }
 
 void bench_trace_free(struct bench_trace *trace)
 {
 	free(trace->requests);
+	free(trace->at_ms);
 	trace->requests = NULL;
+	trace->at_ms = NULL;
 }
 
 /* --- recorded --- */
@@ -147,7 +153,8 @@ static void read_request(struct bench_trace *trace, struct numbers *numbers, cha
 	}
 	bytes = size ? strtoul(size, NULL, 10) : 0;
 	if (id && bytes > 0 && bytes <= 1 << 28)
-		add(trace, number_of(numbers, id_of(id)), (uint32_t)bytes);
+		add(trace, (struct bench_request){.object = number_of(numbers, id_of(id)),
+						  .size_bytes = (uint32_t)bytes});
 }
 
 int bench_trace_read(struct bench_trace *trace, const char *path)
@@ -187,9 +194,31 @@ static uint32_t size_of(uint32_t object)
 	return low + (uint32_t)(mixed >> 8) % low;
 }
 
+/* Some tens of thousands of requests, and twenty times as many. */
+enum { TTL_SHORT_MS = 50, TTL_LONG_MS = 1000 };
+
+static uint32_t ttl_of(uint32_t object)
+{
+	return object % 2 == 0 ? 0 : object % 8 == 1 ? TTL_SHORT_MS : TTL_LONG_MS;
+}
+
 static void add_made(struct bench_trace *trace, uint32_t object)
 {
-	add(trace, object, size_of(object));
+	add(trace, (struct bench_request){.object = object, .size_bytes = size_of(object)});
+}
+
+/* Zipf, in the way of this kind. @part is how much of the trace has gone by, in tenths. */
+static void add_rank(struct bench_trace *trace, enum bench_trace_kind kind, uint32_t rank,
+		     uint32_t object_count, size_t part)
+{
+	struct bench_request request = {.object = rank};
+
+	if (kind == BENCH_TRACE_SHIFT)
+		request.object = (uint32_t)((rank + part * (object_count / 10)) % object_count);
+	request.size_bytes = size_of(request.object);
+	request.stores = kind == BENCH_TRACE_OVERWRITE && trace->count % 2 == 1;
+	request.ttl_ms = kind == BENCH_TRACE_TTL ? ttl_of(request.object) : 0;
+	add(trace, request);
 }
 
 void bench_trace_make(struct bench_trace *trace, enum bench_trace_kind kind, uint32_t object_count,
@@ -200,6 +229,9 @@ void bench_trace_make(struct bench_trace *trace, enum bench_trace_kind kind, uin
 		[BENCH_TRACE_SCAN] = "Zipf 0.99 and scans",
 		[BENCH_TRACE_LOOP] = "a loop",
 		[BENCH_TRACE_ONE_HIT] = "Zipf 0.99, half one-hit",
+		[BENCH_TRACE_SHIFT] = "Zipf 0.99, shifting",
+		[BENCH_TRACE_OVERWRITE] = "Zipf 0.99, half sets",
+		[BENCH_TRACE_TTL] = "Zipf 0.99, half expire",
 	};
 	uint64_t random = UINT64_C(88172645463325252);
 	uint32_t *ranks = malloc(count * sizeof(*ranks)), next = object_count;
@@ -213,7 +245,7 @@ void bench_trace_make(struct bench_trace *trace, enum bench_trace_kind kind, uin
 		if (kind == BENCH_TRACE_LOOP)
 			add_made(trace, (uint32_t)(i % object_count));
 		else
-			add_made(trace, ranks[i]);
+			add_rank(trace, kind, ranks[i], object_count, trace->count * 10 / count);
 		if (kind == BENCH_TRACE_ONE_HIT)
 			add_made(trace, next++);
 		if (kind == BENCH_TRACE_SCAN && i % scan_every == scan_every - 1)

@@ -9,12 +9,17 @@
 struct bench_request {
 	uint32_t object; /* 0 to object_count - 1 */
 	uint32_t size_bytes;
+	uint32_t ttl_ms; /* of the value, if this request puts one in; 0: for ever */
+	uint32_t stores; /* 1: a set, whatever is there; 0: a get, and a set if it misses */
 };
 
 struct bench_trace {
 	const char *name;
 	struct bench_request *requests;
 	size_t count, room;
+	size_t get_count;
+	uint32_t *
+		at_ms; /* when each request came in the last replay: what has expired for one has for all */
 	uint32_t object_count;
 	uint32_t size_max_bytes;
 	uint64_t distinct_bytes; /* of all objects, each at the size of its first request */
@@ -31,6 +36,9 @@ enum bench_trace_kind {
 	BENCH_TRACE_SCAN, /* Zipf, and ever again a run through objects that nobody asks for again */
 	BENCH_TRACE_LOOP,    /* all objects in turn, again and again */
 	BENCH_TRACE_ONE_HIT, /* Zipf, and every other request is for an object never asked for again */
+	BENCH_TRACE_SHIFT,     /* Zipf, and what is popular changes ten times */
+	BENCH_TRACE_OVERWRITE, /* Zipf, and half of the requests are sets */
+	BENCH_TRACE_TTL,       /* Zipf, and half of the objects expire, a quarter of them soon */
 	BENCH_TRACE_KINDS,
 };
 
