@@ -26,8 +26,8 @@ enum { STEP = 64 };
 static uint32_t key_count;
 
 static const struct store *const stores[] = {
-	&store_model,	  &store_coshm, &store_rculfhash, &store_ck,	      &store_lmdb,
-	&store_memcached, &store_redis, &store_apcu,	  &store_shared_dict,
+	&store_model, &store_log,	&store_coshm, &store_rculfhash, &store_ck,
+	&store_lmdb,  &store_memcached, &store_redis, &store_apcu,	&store_shared_dict,
 };
 
 enum { STORES = sizeof(stores) / sizeof(stores[0]) };
@@ -252,6 +252,8 @@ static int takes_part(const struct store *store, const struct load *load, int pr
 {
 	if (load->shape.evict_at_bytes && !store->evicts)
 		return 0;
+	if (store->only_sets && load->operations != SET)
+		return 0;
 	if (load->operations == MGET && !store->has_mget && !store->absent)
 		return 0;
 	/* A server is waited for in any case. */
@@ -282,7 +284,7 @@ static void add_case(const struct load *load, const char *question, int procs, i
 		.lacks = store->lacks,
 		.procs = procs,
 		.threads = store->threads,
-		.is_limit = store == &store_model,
+		.is_limit = store == &store_model || store == &store_log,
 		.is_ours = store == &store_coshm,
 		.uses_server = store->server,
 		.prepare = prepare,

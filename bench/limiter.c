@@ -5,8 +5,9 @@
  *	limiter [options of all benches]
  *
  * The limit is the whole of GCRA on one word: a clock, a CAS, no key. The mutexes guard one bucket, found by nobody. Redis
- * runs the same arithmetic as a script; its clients wait for each answer.
+ * runs the same arithmetic as a script; its clients wait for each answer. nginx's limit_req is asked for by whole requests.
  */
+#include "peers/limit_req.h"
 #include "support/bench.h"
 #include "support/redis.h"
 
@@ -298,6 +299,22 @@ static const struct bench_case subjects[] = {
 	 .end = end_redis,
 	 .uses_server = 1,
 	 .lacks = "a daemon: gone with it"},
+	{.number = {HOT},
+	 .subject = "nginx request, limit_req",
+	 .prepare = limit_req_prepare,
+	 .begin = limit_req_begin,
+	 .step = limit_req_step_hot,
+	 .end = limit_req_end,
+	 .uses_server = 1,
+	 .lacks = "a whole request; nginx only, tokens by the millisecond"},
+	{.number = {HOT},
+	 .subject = "nginx request, no limit",
+	 .prepare = limit_req_prepare,
+	 .begin = limit_req_begin,
+	 .step = limit_req_step_free,
+	 .end = limit_req_end,
+	 .uses_server = 1,
+	 .lacks = "nothing is limited"},
 
 	{.number = {REFUSED},
 	 .subject = "clock + look at one word (the limit)",
@@ -317,6 +334,14 @@ static const struct bench_case subjects[] = {
 	 .end = end_redis,
 	 .uses_server = 1,
 	 .lacks = "a daemon: gone with it"},
+	{.number = {REFUSED},
+	 .subject = "nginx request, limit_req",
+	 .prepare = limit_req_prepare,
+	 .begin = limit_req_begin,
+	 .step = limit_req_step_refused,
+	 .end = limit_req_end,
+	 .uses_server = 1,
+	 .lacks = "a whole request; nginx only, tokens by the millisecond"},
 
 	{.number = {MANY},
 	 .subject = "random 16-byte slot, CAS (the limit)",
@@ -336,6 +361,15 @@ static const struct bench_case subjects[] = {
 	 .end = end_redis,
 	 .uses_server = 1,
 	 .lacks = "a daemon: gone with it; keys appear as they are asked for"},
+	{.number = {MANY},
+	 .subject = "nginx request, limit_req",
+	 .prepare = limit_req_prepare,
+	 .begin = limit_req_begin,
+	 .step = limit_req_step_many,
+	 .end = limit_req_end,
+	 .uses_server = 1,
+	 .lacks = "a whole request; nginx only, tokens by the millisecond; keys appear as they are "
+		  "asked for"},
 };
 
 enum { SUBJECTS = sizeof(subjects) / sizeof(subjects[0]) };
@@ -412,6 +446,7 @@ static void add_cases(void)
 static void close_all(void)
 {
 	bench_redis_stop();
+	limit_req_stop();
 	bench_need(coshm_segment_detach(segment), "detach");
 	bench_need(coshm_segment_unlink(bench_segment_name()), "unlink");
 }

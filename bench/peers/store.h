@@ -28,6 +28,7 @@ struct store {
 	const char *absent; /* why it is not built in; then the rest is NULL */
 	int threads;	    /* cannot be shared by processes */
 	int evicts;
+	int only_sets;
 	int server;
 	int has_mget;
 	struct interpreter *interpreter; /* instead of all but open, fill and close */
@@ -56,7 +57,7 @@ void store_close(const struct store *store);
 /* What all stores fill values with, so that a mixed one is seen: the first and the last byte are the same. */
 void store_value(char *value, size_t size_bytes, uint32_t number);
 
-extern const struct store store_model, store_coshm, store_rculfhash, store_ck, store_lmdb,
-	store_memcached, store_redis, store_apcu, store_shared_dict;
+extern const struct store store_model, store_log, store_coshm, store_rculfhash, store_ck,
+	store_lmdb, store_memcached, store_redis, store_apcu, store_shared_dict;
 
 #endif

@@ -141,7 +141,6 @@ const struct store store_model = {
 	.name = "lean model (the limit)",
 	.lacks = "no eviction, expiry, insert or crash safety",
 	.has_mget = 1,
-	.evicts = 1, /* as a limit: it writes in place */
 	.open = model_open,
 	.close = model_close,
 	.enter = model_enter,

@@ -101,6 +101,11 @@ static int start(struct bench_server *server, const char *const arguments[],
 int bench_server_start(struct bench_server *server, const char *const arguments[])
 {
 	bench_server_folder(server);
+	return bench_server_start_prepared(server, arguments);
+}
+
+int bench_server_start_prepared(struct bench_server *server, const char *const arguments[])
+{
 	return start(server, arguments, listens);
 }
 

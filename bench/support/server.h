@@ -18,13 +18,15 @@ struct bench_server {
 
 /* 0 it listens; -1 it cannot be had, and bench_absent says why. The program is looked for in PATH. */
 int bench_server_start(struct bench_server *server, const char *const arguments[]);
+/* The same behind bench_server_folder: for a server that finds something in its folder. */
+int bench_server_start_prepared(struct bench_server *server, const char *const arguments[]);
 /*
  * The other way round: each of its processes connects to our socket, serves us there, and connects anew behind that. So
  * no two of our workers get the same process, which a server that is called does not promise. It must end when it
  * finds nobody to connect to. 0: the first one is there.
  */
 int bench_server_start_caller(struct bench_server *server, const char *const arguments[]);
-/* Before bench_server_start_caller: makes the folder, for what the server finds in it. */
+/* Before the last two: makes the folder, for what the server finds in it. */
 void bench_server_folder(struct bench_server *server);
 void bench_server_stop(struct bench_server *server);
 
