@@ -85,6 +85,7 @@ const struct channel channel_ck_mpmc = {
 	.name = "ck_ring MPMC",
 	.lacks = LACKS,
 	.payload_max_bytes = sizeof(struct message),
+	.needs_cpus = 1,
 	.spins = 1,
 	.slowness = 1,
 	.open = ck_open,
