@@ -8,10 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Before glibc 2.35 without a name. */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 struct outcome {
 	uint64_t begin_ns, end_ns, cpu_ns, operations, wrong;
@@ -73,7 +80,26 @@ static long switches_now(void)
 	return usage.ru_nivcsw;
 }
 
-/* Faults in what a new process has not mapped yet; slow subjects get less of it. */
+/*
+ * A worker is a new process, whose page table has nothing yet of what is shared: unlike one that has worked for a while, and
+ * unlike a thread. Where the kernel cannot do it at once (before Linux 5.14) the warm-up has to.
+ */
+static void map_what_is_shared(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512], access[8];
+	unsigned long start, end;
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %7s", &start, &end, access) == 3 && access[3] == 's' &&
+		    access[0] == 'r')
+			madvise((void *)start, end - start,
+				access[1] == 'w' ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	if (maps)
+		fclose(maps);
+}
+
+/* Of the caches; slow subjects get less of it. */
 static void warm_up(struct bench_worker *worker, uint64_t for_ns)
 {
 	uint64_t until_ns = bench_now_ns() + for_ns;
@@ -98,6 +124,8 @@ static void work(const struct task *task)
 	bench_pin(task->number);
 	if (c->begin)
 		c->begin(&worker);
+	if (!c->threads)
+		map_what_is_shared();
 	if (c->step)
 		warm_up(&worker, 500000000);
 	atomic_fetch_add(&meeting->ready, 1);
