@@ -533,6 +533,52 @@ static void policy_none_is_full_at_last_and_loses_nothing(void **state)
 	assert_int_equal(stat_of(state, "c", "evicted"), 0);
 }
 
+static uint32_t fill(struct coshm_cache *cache, size_t value_bytes)
+{
+	static const char value[31000];
+	uint32_t key = 0;
+	int error;
+
+	while ((error = coshm_cache_set(cache, &key, sizeof(key), value, value_bytes, 0)) == 0)
+		key++;
+	assert_int_equal(error, -ENOSPC);
+	return key;
+}
+
+/* The page that is nearly empty could be moved for ever. */
+static void policy_none_is_full_though_a_page_is_nearly_empty(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB, .policy = COSHM_CACHE_NONE};
+	struct coshm_cache *cache = make(state, "c", &config);
+	char value[2000] = {0};
+	uint32_t last = fill(cache, 31000) - 1;
+
+	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+	assert_int_equal(coshm_cache_set(cache, "small", 5, value, sizeof(value), 0), 0);
+	assert_int_equal(fill(cache, 31000), last);
+	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
+}
+
+static void policy_none_gives_back_all_that_is_flushed(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	struct coshm_cache *cache = make(state, "c", &config);
+	char value[1000] = {0};
+	uint32_t most = fill(cache, sizeof(value));
+
+	for (uint32_t count = 0; count < 20; count++) {
+		assert_int_equal(coshm_cache_flush(cache), 0);
+		/* The last page that was opened is partly full at the next flush. */
+		for (uint32_t key = 0; key < count; key++)
+			assert_int_equal(
+				coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value), 0),
+				0);
+		assert_int_equal(coshm_cache_flush(cache), 0);
+		assert_int_equal(fill(cache, sizeof(value)), most);
+	}
+}
+
 static void ten_keys_overwritten_for_ever_fit(void **state)
 {
 	struct coshm_cache_config config = {.size_bytes = MIB / 4, .policy = COSHM_CACHE_NONE};
@@ -1046,6 +1092,8 @@ int main(void)
 		TEST(keys_of_any_length_work),
 		TEST(incr_of_a_new_key_makes_room_in_a_full_index),
 		TEST(policy_none_is_full_at_last_and_loses_nothing),
+		TEST(policy_none_is_full_though_a_page_is_nearly_empty),
+		TEST(policy_none_gives_back_all_that_is_flushed),
 		TEST(ten_keys_overwritten_for_ever_fit),
 		TEST(lanes_never_take_the_room_of_items),
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),

@@ -516,6 +516,9 @@ uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache);
 uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
 				uint32_t item_class);
 
+/* The end of a page that is open for a lane; 0: it is not. A hint. */
+uint32_t coshm__cache_lane_used(const struct coshm__cache *cache, uint32_t lane, uint32_t page);
+
 /* A TARGET with @used bytes in it becomes the open page of a lane, or SEALED. For who owns its source. */
 void coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
 			     uint32_t used, uint64_t word);

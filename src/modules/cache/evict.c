@@ -37,6 +37,10 @@ struct survey {
 	uint32_t partly_expired;
 	uint32_t most_dead;
 	uint32_t most_dead_bytes;
+	uint32_t half_empty; /* less than half of it lives; policy none: open ones, too */
+	uint32_t emptiest;   /* of the sealed ones */
+	uint32_t emptiest_bytes;
+	uint32_t open_dead_bytes; /* policy none: most in an open page */
 	uint32_t oldest[2];
 	uint32_t source; /* of a TARGET, to be gone on with; UINT32_MAX: none */
 };
@@ -93,12 +97,17 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 
 	/*
 	 * What was left over when it was sealed is no reason to clean: a page that holds one item of two thirds of its
-	 * size would look no better afterwards, for ever. Only who must not drop anything tries, if it is most of it.
+	 * size would look no better afterwards, for ever. Only who must not drop anything makes one of two half empty ones.
 	 */
-	if (used > cache->page_bytes || dead >= used)
+	if (used > cache->page_bytes || dead >= used) {
 		dead = cache->page_bytes; /* nothing in it lives: it costs no copy, however little was used of it */
-	else if (used < cache->page_bytes / 2 && cache->policy == COSHM_CACHE_NONE)
-		dead += cache->page_bytes - used;
+	} else if (used - dead < cache->page_bytes / 2) {
+		survey->half_empty++;
+		if (used - dead <= survey->emptiest_bytes) {
+			survey->emptiest = page;
+			survey->emptiest_bytes = used - dead;
+		}
+	}
 	survey->dead_bytes += dead;
 	if (survey->most_dead == UINT32_MAX || dead > survey->most_dead_bytes) {
 		survey->most_dead = page;
@@ -115,6 +124,22 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	}
 }
 
+/* relaxed, without its lane's lock: what is sealed or not for it is no more than a good or a bad choice. */
+static void survey_open(const struct coshm__cache *cache, uint32_t page, uint32_t lane,
+			uint64_t now_ms, struct survey *survey)
+{
+	const struct coshm__cache_page_shm *info = &cache->pages[page];
+	uint32_t dead = coshm__a32_load_relaxed(&info->dead_bytes);
+	uint32_t used = coshm__cache_lane_used(cache, lane, page);
+
+	if (coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms)
+		dead = cache->page_bytes;
+	if (dead > survey->open_dead_bytes)
+		survey->open_dead_bytes = dead;
+	if (used > dead && used - dead < cache->page_bytes / 2)
+		survey->half_empty++;
+}
+
 static void look(struct coshm__op *op, struct coshm__cache *cache, const struct avoid *avoid,
 		 struct survey *survey)
 {
@@ -125,6 +150,8 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 	*survey = (struct survey){.expired = UINT32_MAX,
 				  .partly_expired = UINT32_MAX,
 				  .most_dead = UINT32_MAX,
+				  .emptiest = UINT32_MAX,
+				  .emptiest_bytes = UINT32_MAX,
 				  .oldest = {UINT32_MAX, UINT32_MAX},
 				  .source = UINT32_MAX};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
@@ -138,6 +165,10 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 			break;
 		case COSHM__CACHE_PAGE_LIMBO:
 			survey->limbo++;
+			break;
+		case COSHM__CACHE_PAGE_OPEN:
+			if (cache->policy == COSHM_CACHE_NONE)
+				survey_open(cache, i, owner, now_ms, survey);
 			break;
 		case COSHM__CACHE_PAGE_EVICT:
 			survey->evicting++;
@@ -440,17 +471,23 @@ static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 	return empty(op, cache, walk, word);
 }
 
+/* What makes a page worth cleaning: copying what lives in it costs time, doing without what is dead costs room. */
+static uint32_t dead_least(const struct coshm__cache *cache, const struct need *need)
+{
+	switch (cache->policy) {
+	case COSHM_CACHE_LRU:
+		return cache->page_bytes / 8;
+	case COSHM_CACHE_NONE:
+		return need->replaces ? 1 : cache->page_bytes / 16;
+	default:
+		return cache->page_bytes / 3;
+	}
+}
+
 /* Which page goes next, and how? 0: none. */
 static int choose(const struct coshm__cache *cache, const struct survey *survey,
 		  const struct need *need, struct walk *walk)
 {
-	/* What makes a page worth cleaning: copying what lives in it costs time, doing without what is dead costs room. */
-	uint32_t dead_least = cache->page_bytes / 3;
-
-	if (cache->policy == COSHM_CACHE_LRU)
-		dead_least = cache->page_bytes / 8;
-	else if (cache->policy == COSHM_CACHE_NONE)
-		dead_least = need->replaces ? 1 : cache->page_bytes / 16;
 	walk->mode = MODE_CLEAN;
 	walk->page = survey->source;
 	if (walk->page != UINT32_MAX)
@@ -459,11 +496,16 @@ static int choose(const struct coshm__cache *cache, const struct survey *survey,
 	if (walk->page != UINT32_MAX)
 		return 1;
 	walk->page = survey->most_dead;
-	if (walk->page != UINT32_MAX && survey->most_dead_bytes >= dead_least)
+	if (walk->page != UINT32_MAX && survey->most_dead_bytes >= dead_least(cache, need))
 		return 1;
-	if (cache->policy != COSHM_CACHE_S3FIFO) {
+	if (cache->policy == COSHM_CACHE_LRU)
+		return 0;
+	if (cache->policy == COSHM_CACHE_NONE) {
 		walk->page = survey->partly_expired;
-		return cache->policy == COSHM_CACHE_NONE && walk->page != UINT32_MAX;
+		/* One alone would only be moved to and fro. */
+		if (walk->page == UINT32_MAX && survey->half_empty > 1)
+			walk->page = survey->emptiest;
+		return walk->page != UINT32_MAX;
 	}
 	/* A tenth of the pages, those of large values included, is for what was not proven yet. */
 	if (survey->small * 10 >= cache->page_count) {
@@ -518,6 +560,21 @@ static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const str
 		++*stubborn;
 	need->given = 1;
 	return 1;
+}
+
+/*
+ * Closes the open pages, if that is of use: with policy none what is left in them goes to waste, and one that is closed
+ * and moved to a new one each time looks like something under way.
+ */
+static int seal_open(struct coshm__op *op, struct coshm__cache *cache, const struct survey *survey,
+		     const struct need *need)
+{
+	if (cache->policy == COSHM_CACHE_NONE && survey->half_empty < 2 &&
+	    survey->open_dead_bytes < dead_least(cache, need))
+		return 0;
+	return coshm__cache_seal_all(op, cache, COSHM__CACHE_SMALL) +
+		       coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
+	       0;
 }
 
 /* What was moved may leave the room that is needed behind it. */
@@ -586,9 +643,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			progress = coshm__cache_page_settle(op, cache) > 0;
 		if (!progress && !sealed_all) {
 			sealed_all = 1;
-			progress = coshm__cache_seal_all(op, cache, COSHM__CACHE_SMALL) +
-					   coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
-				   0;
+			progress = seal_open(op, cache, &survey, &need);
 		}
 		/* Time that this thread did not run is no reason to give up while things go on. */
 		if ((!progress || ++rounds > ROUNDS_MAX) &&

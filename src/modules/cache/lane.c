@@ -269,6 +269,17 @@ uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache 
 		       : cache->page_bytes - OPEN_USED(open);
 }
 
+uint32_t coshm__cache_lane_used(const struct coshm__cache *cache, uint32_t lane, uint32_t page)
+{
+	uint64_t open;
+
+	if (lane >= cache->lane_total)
+		return 0;
+	/* relaxed: a hint */
+	open = coshm__a64_load_relaxed(&cache->lanes[lane].open[COSHM__CACHE_MAIN]);
+	return open != OPEN_NONE && OPEN_PAGE(open) == page ? OPEN_USED(open) : 0;
+}
+
 /* No lock: only who owns its source writes there. */
 static void seal_target(struct coshm__cache *cache, uint32_t page, uint32_t used, uint64_t word)
 {
