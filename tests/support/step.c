@@ -33,10 +33,18 @@
 #define PATIENCE_NS  UINT64_C(50000000) /* half of what a call waits for a lock */
 #define NEVER	     UINT64_MAX
 
-static const struct step_bounds quick_bounds = {
-	.looks = 60, .copies_each = 64, .recoveries = 0, .recovery_looks = 30, .kills = 1};
-static const struct step_bounds deep_bounds = {
-	.looks = NEVER, .copies_each = 16, .recoveries = 4, .recovery_looks = 500, .kills = 16};
+static const struct step_bounds quick_bounds = {.looks = 60,
+						.copies_each = 64,
+						.recoveries = 0,
+						.recovery_looks = 30,
+						.kills = 1,
+						.kills_each = 1};
+static const struct step_bounds deep_bounds = {.looks = NEVER,
+					       .copies_each = 16,
+					       .recoveries = 1,
+					       .recovery_looks = 500,
+					       .kills = NEVER,
+					       .kills_each = 2};
 
 static int is_taken(struct step_thinning *thinning, uint64_t bound)
 {
@@ -252,125 +260,206 @@ static int open_to_reap(struct step_world *world)
 	return step_open(world, 0);
 }
 
-enum successor { REAPER, PASSER_BY, ACTOR_AGAIN };
+/* Who comes next: a reaper, somebody in passing, or one who does the same as the dead. */
+enum successor { REAPER, PASSER_BY, ACTOR_AGAIN, SUCCESSORS };
 
-/* A reaper first, then by turns whoever comes by, and one who does the same as the dead. */
-static enum successor next_successor(const struct step_walk *walk)
+static int is_possible(const struct step_row *row, enum successor successor)
 {
-	const struct step_row *row = walk->row;
-	uint64_t turn = walk->sum.recoveries % 3;
-
-	if (row->flags & STEP_BARE)
-		return ACTOR_AGAIN;
-	if (turn == 1 && row->flags & STEP_AGAIN)
-		return ACTOR_AGAIN;
-	return turn == 2 && row->pass ? PASSER_BY : REAPER;
+	switch (successor) {
+	case REAPER:
+		return !(row->flags & STEP_BARE);
+	case PASSER_BY:
+		return row->pass && !(row->flags & STEP_BARE);
+	default:
+		return (row->flags & (STEP_BARE | STEP_AGAIN)) != 0;
+	}
 }
 
-/* One of the actor's deaths: steps what the next one does about it, who may die as well. */
-static void recover(struct step_walk *walk, int least)
+static int successor_begin(struct step_walk *walk, enum successor successor,
+			   struct step_world *world, struct step_tracee *tracee)
 {
-	struct step_world world = walk->world;
-	struct step_talk *talk = walk->actor.talk + 1;
-	struct step_tracee tracee = {.talk = talk, .world = &world, .path = walk->second.path};
-	enum successor successor = next_successor(walk);
-	struct step_thinning looks = {0};
-	struct run run = {0};
-	uint64_t copies = 0;
-	int raw, outcome, running;
-
-	name_of(world.name, sizeof(world.name), "-second");
+	*world = walk->world;
+	name_of(world->name, sizeof(world->name), "-second");
+	*tracee = (struct step_tracee){
+		.talk = walk->actor.talk + 1,
+		.world = world,
+		.path = walk->second.path,
+		.before = successor == ACTOR_AGAIN ? actor_before : open_to_reap,
+		.inside = successor == ACTOR_AGAIN ? actor_inside
+			  : successor == PASSER_BY ? pass
+						   : reap,
+	};
 	step_image_write(walk->image, &walk->second);
-	tracee.before = successor == ACTOR_AGAIN ? actor_before : open_to_reap;
-	tracee.inside = successor == ACTOR_AGAIN ? actor_inside
-			: successor == PASSER_BY ? pass
-						 : reap;
-	walk->sum.recoveries++;
-	if (step_trace_begin(&tracee)) {
+	if (step_trace_begin(tracee)) {
 		step_report(walk, "a recovery before it began", &walk->actor, walk->image,
-			    talk->message);
+			    tracee->talk->message);
+		return -1;
+	}
+	step_image_update(walk->second_image, &walk->second);
+	return 0;
+}
+
+/* The successor may die as well. Looks at the state that he has made, if it is to be looked at. */
+static void look_at_successor(struct step_walk *walk, const struct step_tracee *tracee,
+			      struct run *run, struct step_thinning *looks, int least)
+{
+	int raw, outcome, copy = is_copy(run, tracee->pc, walk->second_image);
+
+	if (copy ? walk->sum.copy_states % walk->bounds->copies_each == 0
+		 : is_taken(looks, walk->bounds->recovery_looks))
+		look(walk, "killed again in the recovery", tracee, walk->second_image, least, &raw,
+		     &outcome);
+	walk->sum.copy_states += (uint64_t)copy;
+	walk->sum.states += !copy;
+}
+
+/* One of the actor's deaths: steps what the next one does about it. */
+static void recover(struct step_walk *walk, enum successor successor, int least)
+{
+	struct step_thinning looks = {0};
+	struct step_tracee tracee;
+	struct step_world world;
+	struct run run = {0};
+	int running;
+
+	if (successor_begin(walk, successor, &world, &tracee)) {
 		step_trace_kill(&tracee);
 		return;
 	}
-	step_image_update(walk->second_image, &walk->second);
 	while (!step_gives_up(walk) && (running = step_trace_next(&tracee)) != 0) {
 		if (running < 0) {
-			step_report(walk, "a recovery", &tracee, walk->second_image, talk->message);
+			step_report(walk, "a recovery", &tracee, walk->second_image,
+				    tracee.talk->message);
 			break;
 		}
 		walk->sum.instructions++;
-		if (has_changed(walk->second_image, &walk->second, &tracee)) {
-			int copy = is_copy(&run, tracee.pc, walk->second_image);
-
-			walk->sum.copy_states += (uint64_t)copy;
-			walk->sum.states += !copy;
-			if (copy ? copies++ % walk->bounds->copies_each == 0
-				 : is_taken(&looks, walk->bounds->recovery_looks))
-				look(walk, "killed again in the recovery", &tracee,
-				     walk->second_image, least, &raw, &outcome);
-		}
+		if (has_changed(walk->second_image, &walk->second, &tracee))
+			look_at_successor(walk, &tracee, &run, &looks, least);
 		if (run.stores <= COPY_RUN)
 			add_pair(walk->second_image, &tracee);
 	}
 	if (tracee.talk->result && !step_gives_up(walk) &&
 	    !(successor == ACTOR_AGAIN && walk->row->flags & STEP_AGAIN))
-		step_report(walk, "a recovery", &tracee, walk->second_image, talk->message);
+		step_report(walk, "a recovery", &tracee, walk->second_image, tracee.talk->message);
 	step_trace_kill(&tracee);
+}
+
+/* What a recovery at full speed does: the words that it changes, and which of them it fills or empties. */
+static uint64_t deeds(struct step_walk *walk, enum successor successor)
+{
+	struct step_tracee tracee;
+	struct step_world world;
+	uint64_t sum = (uint64_t)successor;
+
+	if (successor_begin(walk, successor, &world, &tracee) == 0) {
+		if (step_trace_go_on(&tracee) < 0)
+			step_report(walk, "a recovery", &tracee, walk->image, tracee.talk->message);
+		step_image_update(walk->second_image, &walk->second);
+		sum += step_image_difference(walk->image, walk->second_image);
+	}
+	step_trace_kill(&tracee);
+	return sum;
+}
+
+/* Of all recoveries, those that do what none before has done are stepped; in the quick set, the first one. */
+static void recover_all(struct step_walk *walk, int least)
+{
+	for (int s = REAPER; s < SUCCESSORS && !step_gives_up(walk); s++) {
+		enum successor successor = (enum successor)s;
+
+		if (!is_possible(walk->row, successor))
+			continue;
+		walk->sum.recoveries++;
+		if (walk->bounds->recoveries && !step_set_add(&walk->deeds, deeds(walk, successor)))
+			continue;
+		walk->sum.stepped++;
+		recover(walk, successor, least);
+		if (!walk->bounds->recoveries)
+			break;
+	}
 }
 
 /* The quick set steps one recovery in some rows, at another state in each. */
 static int recovers_here(struct step_walk *walk)
 {
 	if (walk->bounds->recoveries)
-		return is_taken(&walk->recoveries, walk->bounds->recoveries);
+		return 1;
 	return walk->looks.index == walk->row->variant * 5 % 40;
 }
 
-static void state_is_new(struct step_walk *walk)
+/* 1: it was looked at */
+static int state_is_new(struct step_walk *walk)
 {
 	int raw, outcome, recovers = recovers_here(walk);
 
 	if (!is_taken(&walk->looks, walk->bounds->looks) && !recovers)
-		return;
+		return 0;
 	look(walk, "killed", &walk->actor, walk->image, walk->happened, &raw, &outcome);
 	if (outcome == STEP_AFTER)
 		walk->happened = 1;
 	if (recovers && !step_gives_up(walk))
-		recover(walk, walk->happened);
+		recover_all(walk, walk->happened);
+	return 1;
 }
 
-/* Looks at all states of the actor, or at a sample. */
-static int step_actor(struct step_walk *walk)
+/* Looks at the actor's state, if it is to be looked at. 1: an actor is to be killed here, too */
+static int look_at_actor(struct step_walk *walk, struct run *run)
 {
-	struct run run = {0};
-	int running, raw, outcome;
+	int raw, outcome, copy, looked = 0;
 
-	if (begin(walk))
-		return -1;
-	look(walk, "killed before it began", &walk->actor, walk->image, 0, &raw, &outcome);
-	if (outcome == STEP_AFTER)
-		step_report(walk, "before it began", &walk->actor, NULL, "it has happened");
+	if (has_changed(walk->image, &walk->live, &walk->actor)) {
+		copy = is_copy(run, walk->actor.pc, walk->image);
+		if (!copy) {
+			looked = state_is_new(walk);
+		} else if (walk->sum.copy_states % walk->bounds->copies_each == 0) {
+			look(walk, "killed in a copy", &walk->actor, walk->image, walk->happened,
+			     &raw, &outcome);
+			looked = 1;
+		}
+		walk->sum.states += !copy;
+		walk->sum.copy_states += (uint64_t)copy;
+	}
+	if (run->stores <= COPY_RUN)
+		add_pair(walk->image, &walk->actor);
+	/* A system call may change what the kernel knows of it, and nothing in the segment. */
+	return looked || walk->actor.was_syscall;
+}
+
+/* Looks at all states of the actor, or at a sample, and notes where to kill one. */
+static int step_through(struct step_walk *walk, struct step_way *way)
+{
+	int running, is_place = 1;
+	struct run run = {0};
+
 	while (!step_gives_up(walk) && (running = step_trace_next(&walk->actor)) != 0) {
 		if (running < 0) {
 			step_report(walk, "the actor", &walk->actor, NULL,
 				    walk->actor.talk->message);
 			return -1;
 		}
-		if (has_changed(walk->image, &walk->live, &walk->actor)) {
-			int copy = is_copy(&run, walk->actor.pc, walk->image);
-
-			if (!copy)
-				state_is_new(walk);
-			else if (walk->sum.copy_states % walk->bounds->copies_each == 0)
-				look(walk, "killed in a copy", &walk->actor, walk->image,
-				     walk->happened, &raw, &outcome);
-			walk->sum.states += !copy;
-			walk->sum.copy_states += (uint64_t)copy;
-		}
-		if (run.stores <= COPY_RUN)
-			add_pair(walk->image, &walk->actor);
+		step_way_add(way, &walk->actor);
+		if (is_place)
+			step_places_add(&walk->places, step_way_place(way, &walk->actor));
+		is_place = look_at_actor(walk, &run);
 	}
-	if (step_gives_up(walk))
+	step_places_add(&walk->places, (struct step_place){.step = walk->actor.steps});
+	return step_gives_up(walk) ? -1 : 0;
+}
+
+static int step_actor(struct step_walk *walk)
+{
+	struct step_way way;
+	int raw, outcome, error;
+
+	if (begin(walk))
+		return -1;
+	look(walk, "killed before it began", &walk->actor, walk->image, 0, &raw, &outcome);
+	if (outcome == STEP_AFTER)
+		step_report(walk, "before it began", &walk->actor, NULL, "it has happened");
+	step_way_begin(&way);
+	error = step_through(walk, &way);
+	step_way_end(&way);
+	if (error)
 		return -1;
 	if (step_image_update(walk->image, &walk->live))
 		step_report(walk, "the harness", &walk->actor, NULL, "it missed a store");
@@ -420,11 +509,31 @@ static int kill_beside(struct step_walk *walk, struct step_survivor *survivor, i
 	return 1;
 }
 
-/* 1; 0: it is to be done again */
-static int kill_at(struct step_walk *walk, uint64_t step, uint32_t round)
+/* The actor goes to its place and dies there. 1; 0: it is to be done again */
+static int go_and_die(struct step_walk *walk, struct step_place *place,
+		      struct step_survivor *survivor)
 {
-	int waits = walk->row->pass && round % 2 == 0, running = 1, done = 1;
+	int waits = walk->row->pass && survivor->world.round % 2 == 0, reached;
+
+	reached = step_trace_run_to_place(&walk->actor, place);
+	if (reached == 0 && place->occurrence) {
+		/* Its way was another one. So as many instructions of that. */
+		place->occurrence = 0;
+		place->further = place->step;
+		step_trace_kill(&walk->actor);
+		return 0;
+	}
+	if (reached < 0)
+		step_report(walk, "the actor", &walk->actor, NULL, walk->actor.talk->message);
+	walk->sum.missed += reached == 0;
+	return kill_beside(walk, survivor, waits,
+			   reached == 0 || (!place->occurrence && !place->further));
+}
+
+static int kill_at(struct step_walk *walk, struct step_place *place, uint32_t round)
+{
 	struct step_survivor survivor = {.world = walk->world, .talk = walk->actor.talk + 1};
+	int done = 1;
 
 	survivor.world.round = round;
 	if (step_survivor_start(&survivor)) {
@@ -435,26 +544,24 @@ static int kill_at(struct step_walk *walk, uint64_t step, uint32_t round)
 			    walk->actor.talk->message);
 		step_trace_kill(&walk->actor);
 	} else {
-		while (running > 0 && walk->actor.steps < step)
-			running = step_trace_next(&walk->actor);
-		walk->sum.instructions += walk->actor.steps;
-		done = kill_beside(walk, &survivor, waits, running == 0);
+		done = go_and_die(walk, place, &survivor);
 	}
 	step_survivor_end(&survivor);
 	return done;
 }
 
-/* Evenly over all instructions; of few kills, at another place in each row. */
-static void kill_here_and_there(struct step_walk *walk)
+/* At all places, or evenly over them; of few kills, at another place in each row. Of two at a place one is waited for. */
+static void kill_actors(struct step_walk *walk)
 {
-	uint64_t kills = walk->bounds->kills, steps = walk->steps + 1;
-	uint64_t first = steps * (walk->row->variant * 7 % 16) / 16;
+	uint64_t count = walk->places.count, first = count * (walk->row->variant * 7 % 16) / 16;
+	uint64_t kills = walk->bounds->kills < count ? walk->bounds->kills : count;
+	uint32_t each = walk->bounds->kills_each;
 
-	for (uint32_t i = 0; i < kills && i < steps && !step_gives_up(walk); i++) {
-		uint64_t step = kills < steps ? (steps * i + first) / kills : i;
+	for (uint32_t i = 0; i < kills * each && !step_gives_up(walk); i++) {
+		uint64_t which = kills < count ? (count * i + first) / kills : i / each;
 
 		for (int tries = 0; tries < 5; tries++)
-			if (kill_at(walk, step, i + walk->row->variant))
+			if (kill_at(walk, &walk->places.list[which], i + walk->row->variant))
 				break;
 	}
 }
@@ -499,6 +606,8 @@ void step_walk_end(struct step_walk *walk)
 	unlink(walk->live.path);
 	step_image_free(walk->image);
 	step_image_free(walk->second_image);
+	step_places_free(&walk->places);
+	step_set_free(&walk->deeds);
 }
 
 /* STEP_SHARE. All tests are one share. */
@@ -591,14 +700,16 @@ static void row_test(void **state)
 	step_skip_unless_wanted(row->name);
 	step_walk_begin(&walk, row, step_is_deep() ? &deep_bounds : &quick_bounds);
 	if (step_actor(&walk) == 0)
-		kill_here_and_there(&walk);
+		kill_actors(&walk);
 	step_walk_end(&walk);
 	print_message("# %s: %llu instructions, %llu states and %llu of copies, looked at %llu; "
-		      "%llu recoveries stepped, %llu kills; %llu ms\n",
+		      "%llu recoveries, the %llu different ones stepped; %llu kills, %llu of them "
+		      "elsewhere; %llu ms\n",
 		      row->name, (unsigned long long)walk.steps,
 		      (unsigned long long)walk.sum.states, (unsigned long long)walk.sum.copy_states,
 		      (unsigned long long)walk.sum.looks, (unsigned long long)walk.sum.recoveries,
-		      (unsigned long long)walk.sum.kills,
+		      (unsigned long long)walk.sum.stepped, (unsigned long long)walk.sum.kills,
+		      (unsigned long long)walk.sum.missed,
 		      (unsigned long long)((test_now_ns() - start_ns) / 1000000));
 	fflush(stdout);
 	totals.instructions += walk.sum.instructions;
@@ -606,7 +717,9 @@ static void row_test(void **state)
 	totals.copy_states += walk.sum.copy_states;
 	totals.looks += walk.sum.looks;
 	totals.recoveries += walk.sum.recoveries;
+	totals.stepped += walk.sum.stepped;
 	totals.kills += walk.sum.kills;
+	totals.missed += walk.sum.missed;
 	totals.failures += walk.sum.failures;
 	if (walk.sum.failures == 0)
 		step_journal(row->name, 1);
@@ -721,12 +834,14 @@ static int print_totals(void **state)
 	(void)state;
 	print_message(
 		"# in all: %llu pairs of state and instruction outside of copies; %llu "
-		"instructions, %llu states and %llu of copies, %llu looked at, %llu recoveries "
-		"stepped, %llu kills; corrupt: %llu\n",
+		"instructions, %llu states and %llu of copies, %llu looked at, %llu recoveries, "
+		"the %llu different ones stepped, %llu kills, %llu of them elsewhere; "
+		"corrupt: %llu\n",
 		(unsigned long long)totals.pairs.count, (unsigned long long)totals.instructions,
 		(unsigned long long)totals.states, (unsigned long long)totals.copy_states,
 		(unsigned long long)totals.looks, (unsigned long long)totals.recoveries,
-		(unsigned long long)totals.kills, (unsigned long long)totals.failures);
+		(unsigned long long)totals.stepped, (unsigned long long)totals.kills,
+		(unsigned long long)totals.missed, (unsigned long long)totals.failures);
 	step_set_free(&totals.pairs);
 	step_overtaken_print_totals();
 	return 0;

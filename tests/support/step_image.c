@@ -185,6 +185,28 @@ void step_image_write(const struct step_image *image, struct step_file *file)
 	}
 }
 
+static uint64_t word_difference(uint64_t sum, const unsigned char *a, const unsigned char *b,
+				uint64_t at)
+{
+	uint64_t x, y;
+
+	memcpy(&x, a + at, sizeof(x));
+	memcpy(&y, b + at, sizeof(y));
+	return x == y ? sum : mix(sum, at | (uint64_t)(x == 0) << 62 | (uint64_t)(y == 0) << 63);
+}
+
+uint64_t step_image_difference(const struct step_image *a, const struct step_image *b)
+{
+	uint64_t most = a->size > b->size ? a->size : b->size;
+	uint64_t sum = mix(a->size ^ (uint64_t)a->exists, b->size ^ (uint64_t)b->exists);
+
+	for (uint64_t page = 0; page < most; page += STEP_PAGE)
+		if (a->page_hash[page / STEP_PAGE] != b->page_hash[page / STEP_PAGE])
+			for (uint64_t at = page; at < page + STEP_PAGE; at += sizeof(uint64_t))
+				sum = word_difference(sum, a->bytes, b->bytes, at);
+	return sum;
+}
+
 /* --- sets ---------------------------------------------------------------------------------------------------- */
 
 static int set_put(uint64_t *words, size_t size, uint64_t word)

@@ -47,6 +47,9 @@ int step_image_update_at(struct step_image *image, struct step_file *file, uint6
 /* Makes the file what the image is. */
 void step_image_write(const struct step_image *image, struct step_file *file);
 
+/* A hash of where two images differ, and of where one of them is zero there. */
+uint64_t step_image_difference(const struct step_image *a, const struct step_image *b);
+
 /* A set of 64-bit words. */
 struct step_set {
 	uint64_t *words;
@@ -127,6 +130,43 @@ extern struct step_talk *step_own_talk;
 /* SIGKILL, wherever it is. */
 void step_trace_kill(struct step_tracee *tracee);
 
+/* --- step_places.c: where a call may stand still, or die, and how to come there once more at full speed ------- */
+
+struct step_place {
+	uintptr_t
+		pc; /* about to be executed for the occurrence-th time; 0: the call has returned */
+	uint64_t occurrence;
+	uint64_t further; /* single steps from there */
+	uint64_t step;	  /* instructions before it, for people */
+	int changes;	  /* the instruction before it may have changed the segment */
+};
+
+struct step_places {
+	struct step_place *list;
+	size_t count, size;
+};
+
+void step_places_add(struct step_places *places, struct step_place place);
+void step_places_free(struct step_places *places);
+
+/* How often each instruction was executed, and the cheapest way to the next one. */
+struct step_way {
+	struct step_visited *visited;
+	struct step_place anchor;
+	uint64_t cost; /* from the anchor on, in steps */
+	uintptr_t last;
+};
+
+void step_way_begin(struct step_way *way);
+void step_way_end(struct step_way *way);
+/* The tracee has executed its instruction at pc. Returns how often that was; the repetitions of one are one. */
+uint64_t step_way_add(struct step_way *way, const struct step_tracee *tracee);
+/* Where the tracee was before that instruction. */
+struct step_place step_way_place(const struct step_way *way, const struct step_tracee *tracee);
+
+/* A tracee that is about to begin. 1; 0 it has returned, another way; negative: it died, or hung */
+int step_trace_run_to_place(struct step_tracee *tracee, const struct step_place *place);
+
 /* --- step_time.c --------------------------------------------------------------------------------------------- */
 
 /* In this process nothing sleeps: verify waits a little before it believes a finding. */
@@ -185,13 +225,15 @@ void step_survivor_end(struct step_survivor *survivor);
 
 /* --- step.c: the walk over a row ------------------------------------------------------------------------------ */
 
+/* How much of a row is done. */
 struct step_bounds {
 	uint64_t
 		looks; /* at states of the actor, until each second must do, then each fourth ... */
 	uint64_t copies_each;	 /* of the states of a copy, one in this many is looked at */
-	uint64_t recoveries;	 /* stepped, until every second ... */
+	int recoveries;		 /* all that differ are stepped; 0: one, in some rows */
 	uint64_t recovery_looks; /* at states of each, until ... */
-	uint64_t kills;
+	uint64_t kills; /* places of them: states that were looked at, and behind system calls */
+	uint32_t kills_each; /* at each place */
 };
 
 /* Fewer and fewer of a sequence whose length is not known. */
@@ -200,7 +242,8 @@ struct step_thinning {
 };
 
 struct step_totals {
-	uint64_t instructions, states, copy_states, looks, recoveries, kills, failures;
+	uint64_t instructions, states, copy_states, looks, recoveries, stepped, kills, missed,
+		failures;
 	struct step_set pairs; /* state and instruction, outside of copies */
 };
 
@@ -215,7 +258,9 @@ struct step_walk {
 	struct step_image *image, *second_image;
 	struct step_world world;
 	struct step_tracee actor;
-	struct step_thinning looks, recoveries;
+	struct step_thinning looks;
+	struct step_set deeds;	   /* of recoveries */
+	struct step_places places; /* to kill an actor at */
 	uint64_t steps;
 	int happened; /* a recovery has said so */
 };

@@ -22,26 +22,8 @@
 #define COPY_WINDOW	192    /* bytes of code */
 #define COPY_GAP	64     /* bytes of the segment between two touches of a copy */
 #define COPY_LONG	8      /* touches; from then on only each power of two */
-#define VISITED_SIZE	65536  /* a power of two */
 #define STEPS_MAX	200000 /* looked at; what comes later is a loop */
 #define STEPS_MAX_QUICK 12000
-
-struct place {
-	uintptr_t pc;
-	uint64_t occurrence, step;
-	int changes; /* the instruction before it may have changed the segment */
-};
-
-struct places {
-	struct place *list;
-	size_t count, size;
-};
-
-/* How often each instruction was executed. */
-struct visited {
-	uintptr_t pc;
-	uint64_t count;
-};
 
 /* Rounds of a row in the quick set, and the most in the deep one. */
 struct plan {
@@ -80,33 +62,12 @@ struct overtaking {
 struct setting {
 	enum step_overtaken mode;
 	const struct step_rival *rival;
-	const struct place *rival_at; /* NULL: there is none */
-	const struct place *at;	      /* NULL: step through all of it and note the places */
-	struct places *places;
+	const struct step_place *rival_at; /* NULL: there is none */
+	const struct step_place *at;	   /* NULL: step through all of it and note the places */
+	struct step_places *places;
 };
 
 /* --- places -------------------------------------------------------------------------------------------------- */
-
-static void places_add(struct places *places, struct place place)
-{
-	if (places->count == places->size) {
-		places->size = places->size ? 2 * places->size : 256;
-		places->list = realloc(places->list, places->size * sizeof(*places->list));
-		if (!places->list)
-			exit(99);
-	}
-	places->list[places->count++] = place;
-}
-
-static uint64_t visit(struct visited *visited, uintptr_t pc)
-{
-	size_t at = pc * UINT64_C(0x9e3779b97f4a7c15) >> 48;
-
-	while (visited[at].pc && visited[at].pc != pc)
-		at = (at + 1) % VISITED_SIZE;
-	visited[at].pc = pc;
-	return ++visited[at].count;
-}
 
 static int is_power_of_two(uint64_t n)
 {
@@ -133,40 +94,37 @@ static int is_dull(struct run *run, const struct step_tracee *tracee)
 }
 
 /* Steps to the end of the call, or to where it only repeats itself. Negative: it died */
-static int find_places(struct step_tracee *tracee, struct places *places)
+static int find_places(struct step_tracee *tracee, struct step_places *places)
 {
-	struct visited *visited = calloc(VISITED_SIZE, sizeof(*visited));
 	uint64_t max = step_is_deep() ? STEPS_MAX : STEPS_MAX_QUICK, count;
 	struct run run = {0};
-	uintptr_t last = 0;
+	struct step_way way;
 	int running = 1, is_place = 1, changes = 1;
 
-	if (!visited)
-		exit(99);
+	step_way_begin(&way);
 	tracee->wants_touches = 1;
 	while (tracee->steps < max && (running = step_trace_next(tracee)) > 0 &&
 	       atomic_load(&tracee->talk->phase) == STEP_INSIDE) {
 		/* A repeated instruction is one. */
-		if (tracee->pc == last)
+		count = step_way_add(&way, tracee);
+		if (count == 0)
 			continue;
-		last = tracee->pc;
-		count = visit(visited, tracee->pc);
 		if ((is_place || tracee->was_syscall) &&
 		    (count <= SAME_PLACE || (step_is_deep() && is_power_of_two(count))))
-			places_add(places, (struct place){.pc = tracee->pc,
-							  .occurrence = count,
-							  .step = tracee->steps - 1,
-							  .changes = changes});
+			step_places_add(places, (struct step_place){.pc = tracee->pc,
+								    .occurrence = count,
+								    .step = tracee->steps - 1,
+								    .changes = changes});
 		is_place = tracee->touches && !is_dull(&run, tracee);
 		changes = tracee->store != STEP_STORES_NOTHING;
 	}
 	tracee->wants_touches = 0;
-	free(visited);
+	step_way_end(&way);
 	return running < 0 ? -1 : 0;
 }
 
 /* Only those that others can tell from the one before. */
-static void keep_changes(struct places *places)
+static void keep_changes(struct step_places *places)
 {
 	size_t kept = 0;
 
@@ -177,7 +135,7 @@ static void keep_changes(struct places *places)
 }
 
 /* Those that it has only because the rival is where it is; if there are none, all. */
-static void keep_new(struct places *places, const struct places *alone)
+static void keep_new(struct step_places *places, const struct step_places *alone)
 {
 	size_t kept = 0;
 
@@ -252,7 +210,8 @@ static int rival_end(struct overtaking *o, const struct setting *s)
 	return error ? -1 : 0;
 }
 
-static int rival_places(struct overtaking *o, const struct step_rival *rival, struct places *places)
+static int rival_places(struct overtaking *o, const struct step_rival *rival,
+			struct step_places *places)
 {
 	struct step_survivor survivor = {
 		.world = o->walk.world, .talk = o->walk.actor.talk + 1, .leap_ns = o->leap_ns};
@@ -367,7 +326,7 @@ static void run_round(struct overtaking *o, const struct setting *s)
 /* --- a row --------------------------------------------------------------------------------------------------- */
 
 /* Some of the places, evenly; of few, others in each row. */
-static void visit_places(struct overtaking *o, struct setting *s, const struct places *places,
+static void visit_places(struct overtaking *o, struct setting *s, const struct step_places *places,
 			 uint64_t most)
 {
 	uint64_t count = places->count < most ? places->count : most;
@@ -387,15 +346,15 @@ static void visit_places(struct overtaking *o, struct setting *s, const struct p
 
 /* For some places of the rival: finds the actor's places beside it, which are others each time, and goes through some. */
 static void beside_rival(struct overtaking *o, const struct step_rival *rival,
-			 enum step_overtaken mode, const struct places *rival_places,
-			 const struct places *alone, uint64_t most, uint64_t most_of_actor)
+			 enum step_overtaken mode, const struct step_places *rival_places,
+			 const struct step_places *alone, uint64_t most, uint64_t most_of_actor)
 {
 	uint64_t count = rival_places->count < most ? rival_places->count : most;
 	uint64_t eighth = 2 * (o->walk.row->variant % 4) + 1;
 	uint64_t first = rival_places->count * eighth / 8;
 
 	for (uint64_t i = 0; i < count && !step_gives_up(&o->walk); i++) {
-		struct places places = {0};
+		struct step_places places = {0};
 		struct setting s = {.mode = mode, .rival = rival, .places = &places};
 		size_t which = (rival_places->count * i + first) / count % rival_places->count;
 
@@ -404,16 +363,16 @@ static void beside_rival(struct overtaking *o, const struct step_rival *rival,
 		if (!step_is_deep())
 			keep_new(&places, alone);
 		visit_places(o, &s, &places, most_of_actor);
-		free(places.list);
+		step_places_free(&places);
 	}
 }
 
-static void rivals(struct overtaking *o, const struct places *alone, const struct plan *plan)
+static void rivals(struct overtaking *o, const struct step_places *alone, const struct plan *plan)
 {
 	const struct step_rival *rival = o->walk.row->rivals;
 
 	for (uint64_t i = 0; rival && rival->name && i < plan->rivals; rival++, i++) {
-		struct places places = {0};
+		struct step_places places = {0};
 
 		if (step_gives_up(&o->walk))
 			break;
@@ -423,7 +382,7 @@ static void rivals(struct overtaking *o, const struct places *alone, const struc
 			beside_rival(o, rival, STEP_BEREAVED, &places, alone, plan->dead,
 				     plan->beside_dead);
 		}
-		free(places.list);
+		step_places_free(&places);
 	}
 }
 
@@ -454,7 +413,7 @@ void step_overtaken_test(void **state)
 {
 	const struct step_row *row = *state;
 	const struct plan *plan = step_is_deep() ? &deep_plan : &quick_plan;
-	struct places places = {0};
+	struct step_places places = {0};
 	struct setting s = {.mode = STEP_PASSED, .places = &places};
 	uint64_t start_ns = test_now_ns();
 	uint32_t rounds;
@@ -480,7 +439,7 @@ void step_overtaken_test(void **state)
 		(unsigned long long)o.missed,
 		(unsigned long long)((test_now_ns() - start_ns) / 1000000));
 	fflush(stdout);
-	free(places.list);
+	step_places_free(&places);
 	totals.rows++;
 	totals.places += o.places;
 	totals.rounds += rounds;
