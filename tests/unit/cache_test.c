@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -533,16 +534,22 @@ static void policy_none_is_full_at_last_and_loses_nothing(void **state)
 	assert_int_equal(stat_of(state, "c", "evicted"), 0);
 }
 
-static uint32_t fill(struct coshm_cache *cache, size_t value_bytes)
+/* Keys from @first on, until it is full. Returns how many. */
+static uint32_t fill_from(struct coshm_cache *cache, uint32_t first, size_t value_bytes)
 {
 	static const char value[31000];
-	uint32_t key = 0;
+	uint32_t key = first;
 	int error;
 
 	while ((error = coshm_cache_set(cache, &key, sizeof(key), value, value_bytes, 0)) == 0)
 		key++;
 	assert_int_equal(error, -ENOSPC);
-	return key;
+	return key - first;
+}
+
+static uint32_t fill(struct coshm_cache *cache, size_t value_bytes)
+{
+	return fill_from(cache, 0, value_bytes);
 }
 
 /* The page that is nearly empty could be moved for ever. */
@@ -559,24 +566,143 @@ static void policy_none_is_full_though_a_page_is_nearly_empty(void **state)
 	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
 }
 
-static void policy_none_gives_back_all_that_is_flushed(void **state)
+/* Alone in its page, with room for 30 others behind it. */
+static void policy_none_finds_the_room_behind_a_small_value(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[31000];
+	uint32_t last = fill(cache, sizeof(value)) - 1, first = 0, more = 1000;
+
+	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+	assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
+	/* Now its page is closed. */
+	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
+	while (coshm_cache_set(cache, &more, sizeof(more), value, 1000, 0) == 0)
+		more++;
+	assert_in_range(more, 1028, 1040);
+	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
+}
+
+static void policy_none_gives_back_an_open_page_of_the_deleted(void **state)
+{
+	struct coshm_cache_config config = {.size_bytes = MIB, .policy = COSHM_CACHE_NONE};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[31000];
+	uint32_t last = fill(cache, sizeof(value)) - 1;
+
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+		assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
+		assert_int_equal(coshm_cache_delete(cache, "small", 5), 1);
+		assert_int_equal(
+			coshm_cache_set(cache, &last, sizeof(last), value, sizeof(value), 0), 0);
+	}
+}
+
+struct lane_holder {
+	struct coshm_cache *cache;
+	pthread_barrier_t held, over;
+	int error;
+};
+
+static void *hold_a_lane(void *arg)
+{
+	struct lane_holder *holder = arg;
+	struct coshm__rlock_shm *lock;
+	struct coshm__cache *local;
+	struct coshm__op op;
+	char value[2000] = {0};
+
+	holder->error = coshm_cache_set(holder->cache, "other", 5, value, sizeof(value), 0);
+	holder->error |= coshm__op_begin(&op, holder->cache, COSHM_OBJECT_CACHE);
+	local = op.handle->local;
+	lock = &local->lanes[coshm__cache_lane_own(&op, local)].lock;
+	holder->error |= coshm__rlock_acquire(&op, lock, 0);
+	pthread_barrier_wait(&holder->held);
+	pthread_barrier_wait(&holder->over);
+	coshm__rlock_release(&op, lock);
+	coshm__op_end(&op);
+	return NULL;
+}
+
+/* Two pages are half empty, but one of them is open for a lane that nobody can take. */
+static void policy_none_is_full_though_a_lane_is_held(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = 2 * MIB, .policy = COSHM_CACHE_NONE, .lanes = 2};
+	struct coshm_cache *cache = make(state, "c", &config);
+	struct lane_holder holder = {.cache = cache};
+	static char value[31000];
+	uint32_t last, first = 0;
+	pthread_t thread;
+	int error;
+
+	pthread_barrier_init(&holder.held, NULL, 2);
+	pthread_barrier_init(&holder.over, NULL, 2);
+	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, hold_a_lane, &holder), 0);
+	pthread_barrier_wait(&holder.held);
+	last = fill(cache, sizeof(value)) - 1;
+	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+	assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
+	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
+	error = coshm_cache_set(cache, &last, sizeof(last), value, sizeof(value), 0);
+	pthread_barrier_wait(&holder.over);
+	pthread_join(thread, NULL);
+	assert_int_equal(error, -ENOSPC);
+	assert_int_equal(holder.error, 0);
+	/* It has gone on: two small values share a page now. */
+	assert_int_equal(fill(cache, sizeof(value)), last + 1);
+	pthread_barrier_destroy(&holder.held);
+	pthread_barrier_destroy(&holder.over);
+}
+
+/* @killed: by somebody who dies as soon as all is forgotten. */
+static void forget_all(struct coshm_cache *cache, int killed)
+{
+	struct coshm__cache *local;
+	struct coshm__op op;
+
+	if (!killed) {
+		assert_int_equal(coshm_cache_flush(cache), 0);
+		return;
+	}
+	assert_int_equal(coshm__op_begin(&op, cache, COSHM_OBJECT_CACHE), 0);
+	local = op.handle->local;
+	coshm__a64_store_relaxed(&local->shm->epoch, coshm__cache_epoch(local) + 1);
+	coshm__op_end(&op);
+}
+
+static void all_that_is_flushed_comes_back(void **state, int killed)
 {
 	struct coshm_cache_config config = {
 		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
 	struct coshm_cache *cache = make(state, "c", &config);
 	char value[1000] = {0};
-	uint32_t most = fill(cache, sizeof(value));
+	uint32_t most = fill(cache, sizeof(value)), key = 0;
 
 	for (uint32_t count = 0; count < 20; count++) {
-		assert_int_equal(coshm_cache_flush(cache), 0);
+		forget_all(cache, killed);
 		/* The last page that was opened is partly full at the next flush. */
-		for (uint32_t key = 0; key < count; key++)
+		for (uint32_t i = 0; i < count; i++, key++)
 			assert_int_equal(
 				coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value), 0),
 				0);
-		assert_int_equal(coshm_cache_flush(cache), 0);
-		assert_int_equal(fill(cache, sizeof(value)), most);
+		forget_all(cache, killed);
+		assert_int_equal(fill_from(cache, count * 10000, sizeof(value)), most);
 	}
+}
+
+static void policy_none_gives_back_all_that_is_flushed(void **state)
+{
+	all_that_is_flushed_comes_back(state, 0);
+}
+
+static void policy_none_gives_back_what_a_killed_flusher_forgot(void **state)
+{
+	all_that_is_flushed_comes_back(state, 1);
 }
 
 static void ten_keys_overwritten_for_ever_fit(void **state)
@@ -1093,7 +1219,11 @@ int main(void)
 		TEST(incr_of_a_new_key_makes_room_in_a_full_index),
 		TEST(policy_none_is_full_at_last_and_loses_nothing),
 		TEST(policy_none_is_full_though_a_page_is_nearly_empty),
+		TEST(policy_none_finds_the_room_behind_a_small_value),
+		TEST(policy_none_gives_back_an_open_page_of_the_deleted),
+		TEST(policy_none_is_full_though_a_lane_is_held),
 		TEST(policy_none_gives_back_all_that_is_flushed),
+		TEST(policy_none_gives_back_what_a_killed_flusher_forgot),
 		TEST(ten_keys_overwritten_for_ever_fit),
 		TEST(lanes_never_take_the_room_of_items),
 		TEST(flush_forgets_all_and_keeps_what_is_set_afterwards),

@@ -265,6 +265,14 @@ void coshm__cache_page_inherit(struct coshm__cache *cache, uint32_t page, uint64
 /* A hint: nobody knows how many bytes are dead here. Who needs room cleans the page first, and the walk tells. */
 void coshm__cache_page_look_first(const struct coshm__cache *cache, uint32_t page);
 
+/* May it hold what a flush has forgotten? Then there is room in it, which nobody has counted. */
+static inline int coshm__cache_page_is_flushed(const struct coshm__cache *cache, uint32_t page)
+{
+	/* relaxed: a hint for the cleaner */
+	return coshm__a64_load_relaxed(&cache->pages[page].group_builder) !=
+	       coshm__cache_epoch(cache) << 32;
+}
+
 /* Frees up to 64 of the pages in LIMBO that nobody reads or writes. Number of pages freed, or negative errno. */
 int coshm__cache_page_settle(struct coshm__op *op, struct coshm__cache *cache);
 
@@ -516,7 +524,11 @@ uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache);
 uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
 				uint32_t item_class);
 
-/* The end of a page that is open for a lane; 0: it is not. A hint. */
+/* The lane that this thread takes if it is free. */
+uint32_t coshm__cache_lane_own(struct coshm__op *op, const struct coshm__cache *cache);
+/* Its lock's word while somebody holds it, another one each time; 0: it is free. A hint, as is the next. */
+uint64_t coshm__cache_lane_hold(const struct coshm__cache *cache, uint32_t lane);
+/* The end of a page that is open for a lane; 0: it is not. */
 uint32_t coshm__cache_lane_used(const struct coshm__cache *cache, uint32_t lane, uint32_t page);
 
 /* A TARGET with @used bytes in it becomes the open page of a lane, or SEALED. For who owns its source. */

@@ -113,7 +113,8 @@ struct coshm__cache_page_shm {
 	struct coshm__a64 expire_last_ms; /* UINT64_MAX: never */
 	/* CHUNK leader: index of the slot that names (or will name) the value. TARGET: see target.c */
 	struct coshm__a64 group_slot;
-	struct coshm__a64 group_builder; /* CHUNK leader: member id while it publishes, else 0 */
+	/* CHUNK leader: member id while it publishes, else 0. Pages with items: the epoch that they were begun in << 32 */
+	struct coshm__a64 group_builder;
 };
 
 /*

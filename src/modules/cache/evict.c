@@ -41,6 +41,7 @@ struct survey {
 	uint32_t emptiest;   /* of the sealed ones */
 	uint32_t emptiest_bytes;
 	uint32_t open_dead_bytes; /* policy none: most in an open page */
+	uint32_t other_bytes;	  /* that live in the emptiest open page of other lanes */
 	uint32_t oldest[2];
 	uint32_t source; /* of a TARGET, to be gone on with; UINT32_MAX: none */
 };
@@ -116,7 +117,8 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	if (coshm__a64_load_relaxed(&info->expire_last_ms) <= now_ms ||
 	    seal >> 2 < coshm__a64_load_relaxed(&cache->shm->flush_seal))
 		survey->expired = page;
-	if (coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms)
+	if (coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms ||
+	    coshm__cache_page_is_flushed(cache, page))
 		survey->partly_expired = page;
 	if (seal < oldest_seal[item_class]) {
 		oldest_seal[item_class] = seal;
@@ -124,20 +126,33 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	}
 }
 
-/* relaxed, without its lane's lock: what is sealed or not for it is no more than a good or a bad choice. */
-static void survey_open(const struct coshm__cache *cache, uint32_t page, uint32_t lane,
-			uint64_t now_ms, struct survey *survey)
+/*
+ * relaxed, without its lane's lock: what is sealed or not for it is no more than a good or a bad choice. What is open for
+ * a lane whose holder stands still cannot be sealed; a holder who goes on changes what is seen by the next look.
+ */
+static void survey_open(struct coshm__op *op, const struct coshm__cache *cache, uint32_t page,
+			uint32_t lane, uint64_t now_ms, struct survey *survey)
 {
 	const struct coshm__cache_page_shm *info = &cache->pages[page];
-	uint32_t dead = coshm__a32_load_relaxed(&info->dead_bytes);
-	uint32_t used = coshm__cache_lane_used(cache, lane, page);
+	uint32_t dead = coshm__a32_load_relaxed(&info->dead_bytes), used, live;
+	uint64_t hold = coshm__cache_lane_hold(cache, lane);
 
-	if (coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms)
+	if (hold) {
+		survey->words_hash ^= hold;
+		return;
+	}
+	used = coshm__cache_lane_used(cache, lane, page);
+	live = used > dead ? used - dead : 0;
+	if (used && (!live || coshm__a64_load_relaxed(&info->expire_first_ms) <= now_ms ||
+		     coshm__cache_page_is_flushed(cache, page)))
 		dead = cache->page_bytes;
 	if (dead > survey->open_dead_bytes)
 		survey->open_dead_bytes = dead;
-	if (used > dead && used - dead < cache->page_bytes / 2)
+	if (live && live < cache->page_bytes / 2) {
 		survey->half_empty++;
+		if (live < survey->other_bytes && lane != coshm__cache_lane_own(op, cache))
+			survey->other_bytes = live;
+	}
 }
 
 static void look(struct coshm__op *op, struct coshm__cache *cache, const struct avoid *avoid,
@@ -152,6 +167,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .most_dead = UINT32_MAX,
 				  .emptiest = UINT32_MAX,
 				  .emptiest_bytes = UINT32_MAX,
+				  .other_bytes = UINT32_MAX,
 				  .oldest = {UINT32_MAX, UINT32_MAX},
 				  .source = UINT32_MAX};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
@@ -168,7 +184,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 			break;
 		case COSHM__CACHE_PAGE_OPEN:
 			if (cache->policy == COSHM_CACHE_NONE)
-				survey_open(cache, i, owner, now_ms, survey);
+				survey_open(op, cache, i, owner, now_ms, survey);
 			break;
 		case COSHM__CACHE_PAGE_EVICT:
 			survey->evicting++;
@@ -215,6 +231,15 @@ struct walked_item {
 	uint64_t word0, word1, hash;
 	uint32_t offset, bytes;
 };
+
+/* What was moved may have been flushed after it was found alive, and before the page was begun. */
+static void note_late_flush(struct coshm__cache *cache, uint32_t page, uint64_t word1)
+{
+	uint64_t epoch = coshm__cache_epoch(cache);
+
+	if (coshm__unlikely((word1 ^ epoch) & 0xffffff))
+		coshm__a64_store_relaxed(&cache->pages[page].group_builder, (epoch - 1) << 32);
+}
 
 /* Copies the item to an open page and moves its slot there. 1 done or gone meanwhile; 0 not possible. */
 static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct walk *walk,
@@ -274,6 +299,7 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 		coshm__cache_reserve_done(op);
 		walk->moved_bytes += item->bytes;
 		walk->dead_bytes += item->bytes;
+		note_late_flush(cache, space.page, item->word1);
 	} else {
 		coshm__cache_reserve_undo(op, cache, &space, to_target);
 	}
@@ -484,6 +510,12 @@ static uint32_t dead_least(const struct coshm__cache *cache, const struct need *
 	}
 }
 
+static int fits_behind(const struct coshm__cache *cache, uint32_t bytes, const struct need *need)
+{
+	return need->bytes && bytes <= cache->page_bytes &&
+	       need->bytes <= cache->page_bytes - bytes;
+}
+
 /* Which page goes next, and how? 0: none. */
 static int choose(const struct coshm__cache *cache, const struct survey *survey,
 		  const struct need *need, struct walk *walk)
@@ -502,8 +534,9 @@ static int choose(const struct coshm__cache *cache, const struct survey *survey,
 		return 0;
 	if (cache->policy == COSHM_CACHE_NONE) {
 		walk->page = survey->partly_expired;
-		/* One alone would only be moved to and fro. */
-		if (walk->page == UINT32_MAX && survey->half_empty > 1)
+		/* One alone would be moved to and fro, unless what is needed then fits behind what lives in it. */
+		if (walk->page == UINT32_MAX &&
+		    (survey->half_empty > 1 || fits_behind(cache, survey->emptiest_bytes, need)))
 			walk->page = survey->emptiest;
 		return walk->page != UINT32_MAX;
 	}
@@ -570,7 +603,8 @@ static int seal_open(struct coshm__op *op, struct coshm__cache *cache, const str
 		     const struct need *need)
 {
 	if (cache->policy == COSHM_CACHE_NONE && survey->half_empty < 2 &&
-	    survey->open_dead_bytes < dead_least(cache, need))
+	    survey->open_dead_bytes < dead_least(cache, need) &&
+	    !fits_behind(cache, survey->other_bytes, need))
 		return 0;
 	return coshm__cache_seal_all(op, cache, COSHM__CACHE_SMALL) +
 		       coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >

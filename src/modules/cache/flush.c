@@ -91,18 +91,6 @@ uint64_t coshm__cache_entries(const struct coshm__cache *cache)
 	return sum > ENTRIES_MASK / 2 ? 0 : sum;
 }
 
-/*
- * Pages that are open hold what is forgotten beside what comes. relaxed: a hint, lost if the page gets its first item at
- * this moment.
- */
-static void expire_open(struct coshm__cache *cache)
-{
-	for (uint32_t i = 0; i < cache->page_count; i++)
-		if (coshm__cache_page_state(coshm__cache_page_load(cache, i)) ==
-		    COSHM__CACHE_PAGE_OPEN)
-			coshm__a64_store_relaxed(&cache->pages[i].expire_first_ms, 0);
-}
-
 int coshm_cache_flush(struct coshm_cache *token)
 {
 	struct coshm__cache *cache;
@@ -134,7 +122,6 @@ int coshm_cache_flush(struct coshm_cache *token)
 		/* [C14] seq_cst: a get that begins when this has returned loads the new epoch behind its slot */
 	} while (!coshm__a64_cas_seq_cst(&cache->shm->epoch, &epoch, epoch + 1));
 	COSHM__CRASH_POINT(cache_flushed);
-	expire_open(cache);
 	/* relaxed: pages sealed before it hold only what is forgotten, so they go first. A hint: late or lost, it costs hits */
 	coshm__a64_store_relaxed(&cache->shm->flush_seal,
 				 coshm__a64_load_relaxed(&cache->shm->seal_sequence));

@@ -102,6 +102,7 @@ void coshm__cache_page_begin(struct coshm__cache *cache, uint32_t page)
 	coshm__a32_store_relaxed(&info->used_bytes, 0);
 	coshm__a64_store_relaxed(&info->expire_first_ms, UINT64_MAX);
 	coshm__a64_store_relaxed(&info->expire_last_ms, 0);
+	coshm__a64_store_relaxed(&info->group_builder, coshm__cache_epoch(cache) << 32);
 }
 
 /* Pages in LIMBO, and the leaders of those that were part of a large value; both ascending. */
