@@ -185,25 +185,31 @@ void step_image_write(const struct step_image *image, struct step_file *file)
 	}
 }
 
-static uint64_t word_difference(uint64_t sum, const unsigned char *a, const unsigned char *b,
-				uint64_t at)
+static void word_difference(struct step_difference *sum, const unsigned char *before,
+			    const unsigned char *after, uint64_t at)
 {
-	uint64_t x, y;
+	uint64_t was, is;
 
-	memcpy(&x, a + at, sizeof(x));
-	memcpy(&y, b + at, sizeof(y));
-	return x == y ? sum : mix(sum, at | (uint64_t)(x == 0) << 62 | (uint64_t)(y == 0) << 63);
+	memcpy(&was, before + at, sizeof(was));
+	memcpy(&is, after + at, sizeof(is));
+	if (was == is)
+		return;
+	sum->where = mix(sum->where, at << 2 | (uint64_t)(was == 0) << 1 | (uint64_t)(is == 0));
+	sum->what = mix(mix(sum->what, at), was ^ (uint64_t)(is == 0));
 }
 
-uint64_t step_image_difference(const struct step_image *a, const struct step_image *b)
+struct step_difference step_image_difference(const struct step_image *before,
+					     const struct step_image *after)
 {
-	uint64_t most = a->size > b->size ? a->size : b->size;
-	uint64_t sum = mix(a->size ^ (uint64_t)a->exists, b->size ^ (uint64_t)b->exists);
+	uint64_t most = before->size > after->size ? before->size : after->size;
+	uint64_t sizes =
+		mix(before->size ^ (uint64_t)before->exists, after->size ^ (uint64_t)after->exists);
+	struct step_difference sum = {sizes, sizes};
 
 	for (uint64_t page = 0; page < most; page += STEP_PAGE)
-		if (a->page_hash[page / STEP_PAGE] != b->page_hash[page / STEP_PAGE])
+		if (before->page_hash[page / STEP_PAGE] != after->page_hash[page / STEP_PAGE])
 			for (uint64_t at = page; at < page + STEP_PAGE; at += sizeof(uint64_t))
-				sum = word_difference(sum, a->bytes, b->bytes, at);
+				word_difference(&sum, before->bytes, after->bytes, at);
 	return sum;
 }
 

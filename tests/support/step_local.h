@@ -47,8 +47,13 @@ int step_image_update_at(struct step_image *image, struct step_file *file, uint6
 /* Makes the file what the image is. */
 void step_image_write(const struct step_image *image, struct step_file *file);
 
-/* A hash of where two images differ, and of where one of them is zero there. */
-uint64_t step_image_difference(const struct step_image *a, const struct step_image *b);
+/* Hashes of where the second one is another, and of which words are filled or emptied there; and of what they had been. */
+struct step_difference {
+	uint64_t where, what;
+};
+
+struct step_difference step_image_difference(const struct step_image *before,
+					     const struct step_image *after);
 
 /* A set of 64-bit words. */
 struct step_set {
@@ -121,6 +126,9 @@ int step_trace_next(struct step_tracee *tracee);
  */
 int step_trace_run_to(struct step_tracee *tracee, uintptr_t pc, uint64_t occurrence);
 
+/* What it is about to execute. */
+uintptr_t step_trace_counter(const struct step_tracee *tracee);
+
 /* At full speed until inside has returned. 0; negative: it died, or hung */
 int step_trace_go_on(struct step_tracee *tracee);
 
@@ -138,6 +146,8 @@ struct step_place {
 	uint64_t occurrence;
 	uint64_t further; /* single steps from there */
 	uint64_t step;	  /* instructions before it, for people */
+	uintptr_t at;	  /* about to be executed there; 0: the call has returned */
+	int happened;	  /* what it does can be seen there */
 	int changes;	  /* the instruction before it may have changed the segment */
 };
 
@@ -164,7 +174,7 @@ uint64_t step_way_add(struct step_way *way, const struct step_tracee *tracee);
 /* Where the tracee was before that instruction. */
 struct step_place step_way_place(const struct step_way *way, const struct step_tracee *tracee);
 
-/* A tracee that is about to begin. 1; 0 it has returned, another way; negative: it died, or hung */
+/* A tracee that is about to begin. 1; 0 it is elsewhere, or has returned too early; negative: it died, or hung */
 int step_trace_run_to_place(struct step_tracee *tracee, const struct step_place *place);
 
 /* --- step_time.c --------------------------------------------------------------------------------------------- */
@@ -232,6 +242,8 @@ struct step_bounds {
 	uint64_t copies_each;	 /* of the states of a copy, one in this many is looked at */
 	int recoveries;		 /* all that differ are stepped; 0: one, in some rows */
 	uint64_t recovery_looks; /* at states of each, until ... */
+	uint64_t
+		similar_looks; /* of each that changes the same words as another, and found something else there */
 	uint64_t kills; /* places of them: states that were looked at, and behind system calls */
 	uint32_t kills_each; /* at each place */
 };
@@ -259,8 +271,8 @@ struct step_walk {
 	struct step_world world;
 	struct step_tracee actor;
 	struct step_thinning looks;
-	struct step_set deeds;	   /* of recoveries */
-	struct step_places places; /* to kill an actor at */
+	struct step_set deeds, kinds_of_deeds; /* of recoveries */
+	struct step_places places;	       /* to kill an actor at */
 	uint64_t steps;
 	int happened; /* a recovery has said so */
 };

@@ -77,6 +77,7 @@ struct step_place step_way_place(const struct step_way *way, const struct step_t
 
 	place.further = tracee->steps - 1 - place.step;
 	place.step = tracee->steps - 1;
+	place.at = tracee->pc;
 	return place;
 }
 
@@ -91,5 +92,5 @@ int step_trace_run_to_place(struct step_tracee *tracee, const struct step_place 
 	for (uint64_t i = 0; i < place->further && running > 0; i++)
 		running = step_trace_next(tracee);
 	tracee->steps = place->step;
-	return running;
+	return running > 0 ? step_trace_counter(tracee) == place->at : running;
 }

@@ -539,6 +539,11 @@ int step_trace_run_to(struct step_tracee *tracee, uintptr_t pc, uint64_t occurre
 	return result;
 }
 
+uintptr_t step_trace_counter(const struct step_tracee *tracee)
+{
+	return counter_of(proc_pid(tracee->proc));
+}
+
 int step_trace_go_on(struct step_tracee *tracee)
 {
 	int signal = 0, stopped = 1;
