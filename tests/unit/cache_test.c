@@ -581,8 +581,39 @@ static void policy_none_finds_the_room_behind_a_small_value(void **state)
 	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
 	while (coshm_cache_set(cache, &more, sizeof(more), value, 1000, 0) == 0)
 		more++;
-	assert_in_range(more, 1028, 1040);
+	/* And one behind each of the others. */
+	assert_in_range(more, 1028 + last, 1032 + last);
 	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
+}
+
+/* So much was deleted there that it fits. */
+static void policy_none_finds_the_room_of_what_was_deleted_in_the_open_page(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[31000];
+	uint32_t last = fill(cache, sizeof(value)) - 1;
+
+	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+	assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
+	assert_int_equal(coshm_cache_set(cache, "other", 5, value, 1500, 0), 0);
+	assert_int_equal(coshm_cache_delete(cache, "other", 5), 1);
+	assert_int_equal(coshm_cache_set(cache, &last, sizeof(last), value, 30000, 0), 0);
+	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
+}
+
+/* In each page is one value of more than half of it. */
+static void policy_none_finds_the_room_behind_large_values(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	struct coshm_cache *cache = make(state, "c", &config);
+	uint32_t pages = fill(cache, 17000);
+
+	assert_in_range(fill_from(cache, 1000, 1000), pages * 14, pages * 16);
+	for (uint32_t key = 0; key < pages; key++)
+		assert_int_equal(coshm_cache_exists(cache, &key, sizeof(key)), 1);
 }
 
 static void policy_none_gives_back_an_open_page_of_the_deleted(void **state)
@@ -604,6 +635,7 @@ static void policy_none_gives_back_an_open_page_of_the_deleted(void **state)
 struct lane_holder {
 	struct coshm_cache *cache;
 	pthread_barrier_t held, over;
+	int stores; /* something, before */
 	int error;
 };
 
@@ -615,10 +647,11 @@ static void *hold_a_lane(void *arg)
 	struct coshm__op op;
 	char value[2000] = {0};
 
-	holder->error = coshm_cache_set(holder->cache, "other", 5, value, sizeof(value), 0);
+	holder->error = holder->stores &&
+			coshm_cache_set(holder->cache, "other", 5, value, sizeof(value), 0);
 	holder->error |= coshm__op_begin(&op, holder->cache, COSHM_OBJECT_CACHE);
 	local = op.handle->local;
-	lock = &local->lanes[coshm__cache_lane_own(&op, local)].lock;
+	lock = &local->lanes[coshm__cache_lane_next(&op, local)].lock;
 	holder->error |= coshm__rlock_acquire(&op, lock, 0);
 	pthread_barrier_wait(&holder->held);
 	pthread_barrier_wait(&holder->over);
@@ -627,36 +660,70 @@ static void *hold_a_lane(void *arg)
 	return NULL;
 }
 
+static void hold_begin(struct lane_holder *holder, struct coshm_cache *cache, pthread_t *thread)
+{
+	holder->cache = cache;
+	pthread_barrier_init(&holder->held, NULL, 2);
+	pthread_barrier_init(&holder->over, NULL, 2);
+	assert_int_equal(pthread_create(thread, NULL, hold_a_lane, holder), 0);
+	pthread_barrier_wait(&holder->held);
+}
+
+static void hold_end(struct lane_holder *holder, pthread_t thread)
+{
+	pthread_barrier_wait(&holder->over);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&holder->held);
+	pthread_barrier_destroy(&holder->over);
+	assert_int_equal(holder->error, 0);
+}
+
 /* Two pages are half empty, but one of them is open for a lane that nobody can take. */
 static void policy_none_is_full_though_a_lane_is_held(void **state)
 {
 	struct coshm_cache_config config = {
 		.size_bytes = 2 * MIB, .policy = COSHM_CACHE_NONE, .lanes = 2};
 	struct coshm_cache *cache = make(state, "c", &config);
-	struct lane_holder holder = {.cache = cache};
 	static char value[31000];
+	struct lane_holder holder = {.stores = 1};
 	uint32_t last, first = 0;
 	pthread_t thread;
 	int error;
 
-	pthread_barrier_init(&holder.held, NULL, 2);
-	pthread_barrier_init(&holder.over, NULL, 2);
 	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
-	assert_int_equal(pthread_create(&thread, NULL, hold_a_lane, &holder), 0);
-	pthread_barrier_wait(&holder.held);
+	hold_begin(&holder, cache, &thread);
 	last = fill(cache, sizeof(value)) - 1;
 	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
 	assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
 	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
 	error = coshm_cache_set(cache, &last, sizeof(last), value, sizeof(value), 0);
-	pthread_barrier_wait(&holder.over);
-	pthread_join(thread, NULL);
+	hold_end(&holder, thread);
 	assert_int_equal(error, -ENOSPC);
-	assert_int_equal(holder.error, 0);
 	/* It has gone on: two small values share a page now. */
 	assert_int_equal(fill(cache, sizeof(value)), last + 1);
-	pthread_barrier_destroy(&holder.held);
-	pthread_barrier_destroy(&holder.over);
+}
+
+/* The one that this thread would take, so it takes the spare one. */
+static void policy_none_finds_room_though_its_lane_is_held(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[31000];
+	struct lane_holder holder = {.stores = 0};
+	uint32_t last = fill(cache, sizeof(value)) - 1, first = 0, key = 1000;
+	pthread_t thread;
+
+	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+	assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
+	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
+	hold_begin(&holder, cache, &thread);
+	while (coshm_cache_set(cache, &key, sizeof(key), value, 1000, 0) == 0 && key < 1020)
+		key++;
+	hold_end(&holder, thread);
+	assert_int_equal(key, 1020);
+	/* By one move, not by moving to and fro until time is up. */
+	assert_in_range(stat_of(state, "c", "relocated"), 1, 32 << 10);
 }
 
 /* @killed: by somebody who dies as soon as all is forgotten. */
@@ -1220,6 +1287,9 @@ int main(void)
 		TEST(policy_none_is_full_at_last_and_loses_nothing),
 		TEST(policy_none_is_full_though_a_page_is_nearly_empty),
 		TEST(policy_none_finds_the_room_behind_a_small_value),
+		TEST(policy_none_finds_the_room_of_what_was_deleted_in_the_open_page),
+		TEST(policy_none_finds_the_room_behind_large_values),
+		TEST(policy_none_finds_room_though_its_lane_is_held),
 		TEST(policy_none_gives_back_an_open_page_of_the_deleted),
 		TEST(policy_none_is_full_though_a_lane_is_held),
 		TEST(policy_none_gives_back_all_that_is_flushed),

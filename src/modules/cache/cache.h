@@ -520,16 +520,15 @@ void coshm__cache_place_item(struct coshm__op *op, struct coshm__cache *cache,
 /* Versions for items that no lane has: as of one more lane. */
 uint64_t coshm__cache_version_without_lane(struct coshm__cache *cache);
 
-/* What is left in the page that this thread appends to. */
-uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
-				uint32_t item_class);
-
-/* The lane that this thread takes if it is free. */
-uint32_t coshm__cache_lane_own(struct coshm__op *op, const struct coshm__cache *cache);
-/* Its lock's word while somebody holds it, another one each time; 0: it is free. A hint, as is the next. */
-uint64_t coshm__cache_lane_hold(const struct coshm__cache *cache, uint32_t lane);
-/* The end of a page that is open for a lane; 0: it is not. */
+/*
+ * Hints, all of them. The lane that a reservation would take now; what is left in its open page of class MAIN; the end of a
+ * page that is open for a lane, 0: it is not; the word of a lane's lock while somebody holds it (another one each time), 0:
+ * it is free.
+ */
+uint32_t coshm__cache_lane_next(struct coshm__op *op, const struct coshm__cache *cache);
+uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache);
 uint32_t coshm__cache_lane_used(const struct coshm__cache *cache, uint32_t lane, uint32_t page);
+uint64_t coshm__cache_lane_hold(const struct coshm__cache *cache, uint32_t lane);
 
 /* A TARGET with @used bytes in it becomes the open page of a lane, or SEALED. For who owns its source. */
 void coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,

@@ -37,11 +37,14 @@ struct survey {
 	uint32_t partly_expired;
 	uint32_t most_dead;
 	uint32_t most_dead_bytes;
-	uint32_t half_empty; /* less than half of it lives; policy none: open ones, too */
+	/* For policy none: */
+	uint32_t half_empty; /* pages with less than half a page that lives */
 	uint32_t emptiest;   /* of the sealed ones */
 	uint32_t emptiest_bytes;
-	uint32_t open_dead_bytes; /* policy none: most in an open page */
-	uint32_t other_bytes;	  /* that live in the emptiest open page of other lanes */
+	uint32_t open_dead_bytes; /* most in an open page */
+	uint32_t
+		open_bytes; /* that live in the emptiest open page which would have more room if it were moved */
+	uint32_t held; /* open pages of lanes that somebody holds */
 	uint32_t oldest[2];
 	uint32_t source; /* of a TARGET, to be gone on with; UINT32_MAX: none */
 };
@@ -102,8 +105,8 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	 */
 	if (used > cache->page_bytes || dead >= used) {
 		dead = cache->page_bytes; /* nothing in it lives: it costs no copy, however little was used of it */
-	} else if (used - dead < cache->page_bytes / 2) {
-		survey->half_empty++;
+	} else {
+		survey->half_empty += used - dead < cache->page_bytes / 2;
 		if (used - dead <= survey->emptiest_bytes) {
 			survey->emptiest = page;
 			survey->emptiest_bytes = used - dead;
@@ -139,6 +142,7 @@ static void survey_open(struct coshm__op *op, const struct coshm__cache *cache, 
 
 	if (hold) {
 		survey->words_hash ^= hold;
+		survey->held++;
 		return;
 	}
 	used = coshm__cache_lane_used(cache, lane, page);
@@ -148,11 +152,11 @@ static void survey_open(struct coshm__op *op, const struct coshm__cache *cache, 
 		dead = cache->page_bytes;
 	if (dead > survey->open_dead_bytes)
 		survey->open_dead_bytes = dead;
-	if (live && live < cache->page_bytes / 2) {
-		survey->half_empty++;
-		if (live < survey->other_bytes && lane != coshm__cache_lane_own(op, cache))
-			survey->other_bytes = live;
-	}
+	survey->half_empty += live && live < cache->page_bytes / 2;
+	/* The next lane's is tried anyway: moving it is of use if something in it is dead. */
+	if (live && live < survey->open_bytes &&
+	    (lane != coshm__cache_lane_next(op, cache) || dead))
+		survey->open_bytes = live;
 }
 
 static void look(struct coshm__op *op, struct coshm__cache *cache, const struct avoid *avoid,
@@ -167,7 +171,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .most_dead = UINT32_MAX,
 				  .emptiest = UINT32_MAX,
 				  .emptiest_bytes = UINT32_MAX,
-				  .other_bytes = UINT32_MAX,
+				  .open_bytes = UINT32_MAX,
 				  .oldest = {UINT32_MAX, UINT32_MAX},
 				  .source = UINT32_MAX};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
@@ -232,7 +236,7 @@ struct walked_item {
 	uint32_t offset, bytes;
 };
 
-/* What was moved may have been flushed after it was found alive, and before the page was begun. */
+/* What was moved may have been flushed after it was found alive, and before the page was begun. Under its write hazard. */
 static void note_late_flush(struct coshm__cache *cache, uint32_t page, uint64_t word1)
 {
 	uint64_t epoch = coshm__cache_epoch(cache);
@@ -296,10 +300,11 @@ static int relocate(struct coshm__op *op, struct coshm__cache *cache, struct wal
 	if (moved) {
 		if (to_target)
 			coshm__cache_target_count(cache, &walk->target, item->bytes);
+		if (cache->policy == COSHM_CACHE_NONE)
+			note_late_flush(cache, space.page, item->word1);
 		coshm__cache_reserve_done(op);
 		walk->moved_bytes += item->bytes;
 		walk->dead_bytes += item->bytes;
-		note_late_flush(cache, space.page, item->word1);
 	} else {
 		coshm__cache_reserve_undo(op, cache, &space, to_target);
 	}
@@ -536,7 +541,8 @@ static int choose(const struct coshm__cache *cache, const struct survey *survey,
 		walk->page = survey->partly_expired;
 		/* One alone would be moved to and fro, unless what is needed then fits behind what lives in it. */
 		if (walk->page == UINT32_MAX &&
-		    (survey->half_empty > 1 || fits_behind(cache, survey->emptiest_bytes, need)))
+		    ((survey->half_empty > 1 && survey->emptiest_bytes < cache->page_bytes / 2) ||
+		     fits_behind(cache, survey->emptiest_bytes, need)))
 			walk->page = survey->emptiest;
 		return walk->page != UINT32_MAX;
 	}
@@ -604,7 +610,7 @@ static int seal_open(struct coshm__op *op, struct coshm__cache *cache, const str
 {
 	if (cache->policy == COSHM_CACHE_NONE && survey->half_empty < 2 &&
 	    survey->open_dead_bytes < dead_least(cache, need) &&
-	    !fits_behind(cache, survey->other_bytes, need))
+	    !fits_behind(cache, survey->open_bytes, need))
 		return 0;
 	return coshm__cache_seal_all(op, cache, COSHM__CACHE_SMALL) +
 		       coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN) >
@@ -615,7 +621,7 @@ static int seal_open(struct coshm__op *op, struct coshm__cache *cache, const str
 static int has_room(struct coshm__op *op, const struct coshm__cache *cache, const struct need *need)
 {
 	return cache->policy == COSHM_CACHE_NONE && need->bytes &&
-	       coshm__cache_lane_room(op, cache, COSHM__CACHE_MAIN) >= need->bytes;
+	       coshm__cache_lane_room(op, cache) >= need->bytes;
 }
 
 /* Nothing that could be given back, and nothing under way. */
@@ -650,7 +656,7 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 	struct survey survey;
 
 	for (;;) {
-		int progress = 0;
+		int progress = 0, full, late;
 
 		need.given = 0;
 		look(op, cache, &avoid, &survey);
@@ -679,19 +685,25 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 			sealed_all = 1;
 			progress = seal_open(op, cache, &survey, &need);
 		}
+		/* One look may miss a page that others clean while it goes through the table; two alike do not. */
+		full = !progress && is_full(cache, &survey, &avoid) &&
+		       survey.words_hash == words_hash;
 		/* Time that this thread did not run is no reason to give up while things go on. */
-		if ((!progress || ++rounds > ROUNDS_MAX) &&
-		    coshm__now_ns(op->segment) > deadline_ns)
-			return is_full(cache, &survey, &avoid) && reaped ? -ENOSPC : -EAGAIN;
+		late = (!progress || ++rounds > ROUNDS_MAX) &&
+		       coshm__now_ns(op->segment) > deadline_ns;
+		if (late && !full)
+			return -EAGAIN;
 		if (!progress) {
-			/* One look may miss a page that others clean while it goes through the table; two alike do not. */
-			if (is_full(cache, &survey, &avoid) && survey.words_hash == words_hash) {
+			/* Who holds a lane may just wait for a CPU. */
+			if (full && (late || !survey.held)) {
 				if (reaped)
 					return -ENOSPC;
 				/* What the dead kept, and pages with what they left, are seen by another look. */
 				reaped = coshm__reap_now(op);
 				if (reaped)
 					continue;
+				if (late)
+					return -EAGAIN;
 			}
 			words_hash = survey.words_hash;
 			pause_for_others(op);

@@ -255,32 +255,27 @@ uint32_t coshm__cache_seal_all(struct coshm__op *op, struct coshm__cache *cache,
 	return sealed;
 }
 
-uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache,
-				uint32_t item_class)
-{
-	/* relaxed: whether it is so is found out under the lane's lock */
-	const struct coshm__cache_lane_shm *lane = &cache->lanes[coshm__cache_lane_own(op, cache)];
-	uint64_t open = coshm__a64_load_relaxed(&lane->open[item_class]);
-
-	return open == OPEN_NONE || OPEN_USED(open) > cache->page_bytes ||
-			       coshm__rlock_owner(&lane->lock)
-		       ? 0
-		       : cache->page_bytes - OPEN_USED(open);
-}
-
-uint32_t coshm__cache_lane_own(struct coshm__op *op, const struct coshm__cache *cache)
-{
-	return coshm__thread_number(op) % cache->lane_count;
-}
-
 uint64_t coshm__cache_lane_hold(const struct coshm__cache *cache, uint32_t lane)
 {
-	const struct coshm__rlock_shm *lock;
+	/* relaxed: a hint */
+	uint64_t word = lane < cache->lane_total
+				? coshm__a64_load_relaxed(&cache->lanes[lane].lock.word)
+				: 0;
 
-	if (lane >= cache->lane_total)
-		return 0;
-	lock = &cache->lanes[lane].lock;
-	return coshm__rlock_owner(lock) ? coshm__a64_load_relaxed(&lock->word) : 0;
+	return (uint32_t)word ? word : 0;
+}
+
+uint32_t coshm__cache_lane_next(struct coshm__op *op, const struct coshm__cache *cache)
+{
+	uint32_t first = coshm__thread_number(op) % cache->lane_count;
+
+	for (uint32_t i = 0; i < cache->lane_count; i++) {
+		uint32_t lane = (first + i) % cache->lane_count;
+
+		if (!coshm__cache_lane_hold(cache, lane))
+			return lane;
+	}
+	return cache->lane_count;
 }
 
 uint32_t coshm__cache_lane_used(const struct coshm__cache *cache, uint32_t lane, uint32_t page)
@@ -292,6 +287,17 @@ uint32_t coshm__cache_lane_used(const struct coshm__cache *cache, uint32_t lane,
 	/* relaxed: a hint */
 	open = coshm__a64_load_relaxed(&cache->lanes[lane].open[COSHM__CACHE_MAIN]);
 	return open != OPEN_NONE && OPEN_PAGE(open) == page ? OPEN_USED(open) : 0;
+}
+
+uint32_t coshm__cache_lane_room(struct coshm__op *op, const struct coshm__cache *cache)
+{
+	uint32_t lane = coshm__cache_lane_next(op, cache);
+	uint64_t open = coshm__a64_load_relaxed(&cache->lanes[lane].open[COSHM__CACHE_MAIN]);
+
+	return open == OPEN_NONE || OPEN_USED(open) > cache->page_bytes ||
+			       coshm__cache_lane_hold(cache, lane)
+		       ? 0
+		       : cache->page_bytes - OPEN_USED(open);
 }
 
 /* No lock: only who owns its source writes there. */
@@ -325,7 +331,7 @@ static void adopt(struct coshm__cache *cache, uint32_t lane, uint32_t page, uint
 void coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, uint32_t page,
 			     uint32_t used, uint64_t word)
 {
-	uint32_t first = coshm__cache_lane_own(op, cache);
+	uint32_t first = coshm__thread_number(op) % cache->lane_count;
 
 	for (uint32_t i = 0; i < cache->lane_total; i++) {
 		uint32_t lane = (first + i) % cache->lane_total;
