@@ -603,6 +603,27 @@ static void policy_none_finds_the_room_of_what_was_deleted_in_the_open_page(void
 	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
 }
 
+/* One is nearly empty and closed; the other one is open, and more than half full. */
+static void policy_none_makes_one_page_of_two(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[31000];
+	uint32_t last = fill(cache, sizeof(value)) - 1, before = last - 1, first = 0;
+
+	assert_int_equal(coshm_cache_delete(cache, &last, sizeof(last)), 1);
+	assert_int_equal(coshm_cache_delete(cache, &before, sizeof(before)), 1);
+	assert_int_equal(coshm_cache_set(cache, "small", 5, value, 2000, 0), 0);
+	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
+	assert_int_equal(coshm_cache_set(cache, "middle", 6, value, 17000, 0), 0);
+	assert_int_equal(coshm_cache_set(cache, &last, sizeof(last), value, sizeof(value), 0), 0);
+	assert_int_equal(coshm_cache_set(cache, &before, sizeof(before), value, sizeof(value), 0),
+			 -ENOSPC);
+	assert_int_equal(coshm_cache_exists(cache, "small", 5), 1);
+	assert_int_equal(coshm_cache_exists(cache, "middle", 6), 1);
+}
+
 /* In each page is one value of more than half of it. */
 static void policy_none_finds_the_room_behind_large_values(void **state)
 {
@@ -1288,6 +1309,7 @@ int main(void)
 		TEST(policy_none_is_full_though_a_page_is_nearly_empty),
 		TEST(policy_none_finds_the_room_behind_a_small_value),
 		TEST(policy_none_finds_the_room_of_what_was_deleted_in_the_open_page),
+		TEST(policy_none_makes_one_page_of_two),
 		TEST(policy_none_finds_the_room_behind_large_values),
 		TEST(policy_none_finds_room_though_its_lane_is_held),
 		TEST(policy_none_gives_back_an_open_page_of_the_deleted),

@@ -38,13 +38,13 @@ struct survey {
 	uint32_t most_dead;
 	uint32_t most_dead_bytes;
 	/* For policy none: */
-	uint32_t half_empty; /* pages with less than half a page that lives */
-	uint32_t emptiest;   /* of the sealed ones */
+	uint32_t least_bytes[2]; /* what lives in the two emptiest pages */
+	uint32_t emptiest;	 /* of the sealed ones */
 	uint32_t emptiest_bytes;
-	uint32_t open_dead_bytes; /* most in an open page */
-	uint32_t
-		open_bytes; /* that live in the emptiest open page which would have more room if it were moved */
-	uint32_t held; /* open pages of lanes that somebody holds */
+	uint32_t open_dead_bytes;  /* most in an open page */
+	uint32_t open_least_bytes; /* what lives in the emptiest open page */
+	uint32_t open_bytes; /* the same of those that would have more room if they were moved */
+	uint32_t held;	     /* open pages of lanes that somebody holds */
 	uint32_t oldest[2];
 	uint32_t source; /* of a TARGET, to be gone on with; UINT32_MAX: none */
 };
@@ -90,6 +90,16 @@ static uint64_t inherit(struct coshm__op *op, struct coshm__cache *cache, uint32
 	return word;
 }
 
+static void note_live(struct survey *survey, uint32_t bytes)
+{
+	if (bytes < survey->least_bytes[0]) {
+		survey->least_bytes[1] = survey->least_bytes[0];
+		survey->least_bytes[0] = bytes;
+	} else if (bytes < survey->least_bytes[1]) {
+		survey->least_bytes[1] = bytes;
+	}
+}
+
 static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint64_t now_ms,
 			  uint64_t oldest_seal[2], struct survey *survey)
 {
@@ -101,12 +111,12 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 
 	/*
 	 * What was left over when it was sealed is no reason to clean: a page that holds one item of two thirds of its
-	 * size would look no better afterwards, for ever. Only who must not drop anything makes one of two half empty ones.
+	 * size would look no better afterwards, for ever. Only who must not drop anything makes one page of two.
 	 */
 	if (used > cache->page_bytes || dead >= used) {
 		dead = cache->page_bytes; /* nothing in it lives: it costs no copy, however little was used of it */
 	} else {
-		survey->half_empty += used - dead < cache->page_bytes / 2;
+		note_live(survey, used - dead);
 		if (used - dead <= survey->emptiest_bytes) {
 			survey->emptiest = page;
 			survey->emptiest_bytes = used - dead;
@@ -141,6 +151,8 @@ static void survey_open(struct coshm__op *op, const struct coshm__cache *cache, 
 	uint64_t hold = coshm__cache_lane_hold(cache, lane);
 
 	if (hold) {
+		if ((uint32_t)hold == COSHM__RLOCK_POISONED)
+			return;
 		survey->words_hash ^= hold;
 		survey->held++;
 		return;
@@ -152,7 +164,11 @@ static void survey_open(struct coshm__op *op, const struct coshm__cache *cache, 
 		dead = cache->page_bytes;
 	if (dead > survey->open_dead_bytes)
 		survey->open_dead_bytes = dead;
-	survey->half_empty += live && live < cache->page_bytes / 2;
+	if (live) {
+		note_live(survey, live);
+		if (live < survey->open_least_bytes)
+			survey->open_least_bytes = live;
+	}
 	/* The next lane's is tried anyway: moving it is of use if something in it is dead. */
 	if (live && live < survey->open_bytes &&
 	    (lane != coshm__cache_lane_next(op, cache) || dead))
@@ -172,6 +188,8 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .emptiest = UINT32_MAX,
 				  .emptiest_bytes = UINT32_MAX,
 				  .open_bytes = UINT32_MAX,
+				  .open_least_bytes = UINT32_MAX,
+				  .least_bytes = {UINT32_MAX, UINT32_MAX},
 				  .oldest = {UINT32_MAX, UINT32_MAX},
 				  .source = UINT32_MAX};
 	for (uint32_t i = 0; i < cache->page_count; i++) {
@@ -223,6 +241,7 @@ struct walk {
 	enum mode mode;
 	uint32_t threshold; /* frequency that survives */
 	uint32_t wanted_pages;
+	int for_room;	 /* nothing is dead in it; whoever keeps it makes moving it useless */
 	uint32_t chunks; /* pages of large values that were given back */
 	uint32_t ghost_now;
 	struct coshm__cache_target target; /* policy none */
@@ -445,8 +464,9 @@ static int walk_page(struct coshm__op *op, struct coshm__cache *cache, struct wa
 	return error;
 }
 
-/* EVICT for this member, with its word. 0: it is not to be had, or somebody writes there. */
-static int own(struct coshm__op *op, struct coshm__cache *cache, uint32_t page, uint64_t *word)
+/* EVICT for this member, with its word. 0: it is not to be had, or somebody has a hazard of these kinds on it. */
+static int own(struct coshm__op *op, struct coshm__cache *cache, uint32_t page, uint32_t kinds,
+	       uint64_t *word)
 {
 	uint64_t offset = coshm__cache_page_offset(cache, page), busy = 0;
 
@@ -457,7 +477,7 @@ static int own(struct coshm__op *op, struct coshm__cache *cache, uint32_t page, 
 		return 0;
 	COSHM__CRASH_POINT(cache_evict_owned);
 	/* H3: who still writes here publishes behind our back. No barrier: see the top of lane.c. */
-	coshm__hazard_scan(op->segment, COSHM__HAZARD_WRITE, &offset, 1, &busy);
+	coshm__hazard_scan(op->segment, kinds, &offset, 1, &busy);
 	if (!busy)
 		return 1;
 	coshm__cache_page_change(cache, page, word, COSHM__CACHE_PAGE_SEALED, 0);
@@ -494,7 +514,10 @@ static int evict(struct coshm__op *op, struct coshm__cache *cache, struct walk *
 {
 	uint64_t word;
 
-	if (!own(op, cache, walk->page, &word))
+	if (!own(op, cache, walk->page,
+		 walk->for_room ? COSHM__HAZARD_WRITE | COSHM__HAZARD_READ | COSHM__HAZARD_PIN
+				: COSHM__HAZARD_WRITE,
+		 &word))
 		return 0;
 	walk->target.page = UINT32_MAX;
 	if (cache->policy == COSHM_CACHE_NONE)
@@ -521,9 +544,29 @@ static int fits_behind(const struct coshm__cache *cache, uint32_t bytes, const s
 	       need->bytes <= cache->page_bytes - bytes;
 }
 
+/* Can one page be made of two? */
+static int is_pair(const struct coshm__cache *cache, const struct survey *survey)
+{
+	return survey->least_bytes[1] != UINT32_MAX &&
+	       survey->least_bytes[0] + survey->least_bytes[1] <= cache->page_bytes;
+}
+
+/*
+ * Policy none, and nothing is dead: is it of use to move the emptiest page? A page that is moved for nothing could be moved
+ * to and fro for ever.
+ */
+static int is_worth_moving(struct coshm__op *op, const struct coshm__cache *cache,
+			   const struct survey *survey, const struct need *need)
+{
+	return survey->emptiest != UINT32_MAX &&
+	       (fits_behind(cache, survey->emptiest_bytes, need) ||
+		survey->emptiest_bytes <= coshm__cache_lane_room(op, cache) ||
+		(is_pair(cache, survey) && survey->emptiest_bytes <= survey->least_bytes[1]));
+}
+
 /* Which page goes next, and how? 0: none. */
-static int choose(const struct coshm__cache *cache, const struct survey *survey,
-		  const struct need *need, struct walk *walk)
+static int choose(struct coshm__op *op, const struct coshm__cache *cache,
+		  const struct survey *survey, const struct need *need, struct walk *walk)
 {
 	walk->mode = MODE_CLEAN;
 	walk->page = survey->source;
@@ -539,11 +582,10 @@ static int choose(const struct coshm__cache *cache, const struct survey *survey,
 		return 0;
 	if (cache->policy == COSHM_CACHE_NONE) {
 		walk->page = survey->partly_expired;
-		/* One alone would be moved to and fro, unless what is needed then fits behind what lives in it. */
-		if (walk->page == UINT32_MAX &&
-		    ((survey->half_empty > 1 && survey->emptiest_bytes < cache->page_bytes / 2) ||
-		     fits_behind(cache, survey->emptiest_bytes, need)))
+		if (walk->page == UINT32_MAX && is_worth_moving(op, cache, survey, need)) {
 			walk->page = survey->emptiest;
+			walk->for_room = 1;
+		}
 		return walk->page != UINT32_MAX;
 	}
 	/* A tenth of the pages, those of large values included, is for what was not proven yet. */
@@ -585,7 +627,8 @@ static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const str
 		if (coshm__cache_lru_evict(op, cache, (uint64_t)cache->page_bytes) > 0)
 			return 1;
 	}
-	if (!choose(cache, survey, need, &walk) && !choose_other(op, cache, survey, need, &walk))
+	if (!choose(op, cache, survey, need, &walk) &&
+	    !choose_other(op, cache, survey, need, &walk))
 		return 0;
 	/* A main queue whose every item is in use gives nothing back: ask for more each time, so that it ends. */
 	if (walk.mode != MODE_CLEAN)
@@ -608,7 +651,8 @@ static int evict_one(struct coshm__op *op, struct coshm__cache *cache, const str
 static int seal_open(struct coshm__op *op, struct coshm__cache *cache, const struct survey *survey,
 		     const struct need *need)
 {
-	if (cache->policy == COSHM_CACHE_NONE && survey->half_empty < 2 &&
+	if (cache->policy == COSHM_CACHE_NONE &&
+	    !(is_pair(cache, survey) && survey->open_least_bytes <= survey->least_bytes[1]) &&
 	    survey->open_dead_bytes < dead_least(cache, need) &&
 	    !fits_behind(cache, survey->open_bytes, need))
 		return 0;
@@ -694,12 +738,15 @@ int coshm__cache_make_room(struct coshm__op *op, struct coshm__cache *cache, uin
 		if (late && !full)
 			return -EAGAIN;
 		if (!progress) {
+			if (has_room(op, cache, &need))
+				return 1;
 			/* Who holds a lane may just wait for a CPU. */
 			if (full && (late || !survey.held)) {
 				if (reaped)
 					return -ENOSPC;
 				/* What the dead kept, and pages with what they left, are seen by another look. */
 				reaped = coshm__reap_now(op);
+				sealed_all = 0;
 				if (reaped)
 					continue;
 				if (late)
@@ -737,7 +784,7 @@ static int try_way(struct coshm__op *op, struct coshm__cache *cache, uint64_t ha
 	if (coshm__cache_page_state(coshm__cache_page_load(cache, place.page)) ==
 	    COSHM__CACHE_PAGE_OPEN)
 		coshm__cache_seal_all(op, cache, COSHM__CACHE_MAIN);
-	if (!own(op, cache, place.page, &way->word))
+	if (!own(op, cache, place.page, COSHM__HAZARD_WRITE, &way->word))
 		return -EAGAIN;
 	COSHM__CRASH_POINT(cache_target_source_owned);
 	/*

@@ -333,8 +333,9 @@ void coshm__cache_lane_adopt(struct coshm__op *op, struct coshm__cache *cache, u
 {
 	uint32_t first = coshm__thread_number(op) % cache->lane_count;
 
+	/* The spare one last, as in coshm__cache_reserve. */
 	for (uint32_t i = 0; i < cache->lane_total; i++) {
-		uint32_t lane = (first + i) % cache->lane_total;
+		uint32_t lane = i < cache->lane_count ? (first + i) % cache->lane_count : i;
 
 		if (coshm__rlock_acquire(op, &cache->lanes[lane].lock, 0))
 			continue;
