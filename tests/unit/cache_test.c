@@ -724,6 +724,60 @@ static void policy_none_is_full_though_a_lane_is_held(void **state)
 	assert_int_equal(fill(cache, sizeof(value)), last + 1);
 }
 
+static void *store_a_little(void *arg)
+{
+	struct lane_holder *holder = arg;
+	char value[2000] = {0};
+
+	holder->error = coshm_cache_set(holder->cache, "other", 5, value, sizeof(value), 0);
+	return NULL;
+}
+
+/* With any of the others, which have one value each, it would make a page, but it is open for another lane. */
+static void policy_none_closes_the_page_of_another_lane_first(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = 2 * MIB, .policy = COSHM_CACHE_NONE, .lanes = 2};
+	struct coshm_cache *cache = make(state, "c", &config);
+	struct lane_holder holder = {.cache = cache};
+	uint32_t first = 10000, pages;
+	char value[17000] = {0};
+	pthread_t thread;
+
+	assert_int_equal(coshm_cache_set(cache, &first, sizeof(first), value, sizeof(value), 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, store_a_little, &holder), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(holder.error, 0);
+	pages = fill(cache, sizeof(value));
+	assert_in_range(pages, 40, 64);
+	assert_int_equal(coshm_cache_exists(cache, "other", 5), 1);
+}
+
+/* The open page and a closed one would make one page, but for what is dead in the open one, which is too little. */
+static void policy_none_is_full_beside_an_open_page_with_a_little_dead(void **state)
+{
+	struct coshm_cache_config config = {
+		.size_bytes = MIB, .policy = COSHM_CACHE_NONE, .lanes = 1};
+	static const struct {
+		const char *key;
+		size_t size_bytes;
+	} values[] = {{"a", 100}, {"b", 100}, {"a", 16976}, {"c", 979}, {"b", 15379}, {"d", 979}};
+	struct coshm_cache *cache = make(state, "c", &config);
+	static char value[31000];
+	uint32_t count = fill(cache, sizeof(value)), key = 5000;
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		assert_int_equal(
+			coshm_cache_set(cache, values[i].key, 1, value, values[i].size_bytes, 0),
+			0);
+	assert_int_equal(coshm_cache_delete(cache, "d", 1), 1);
+	assert_int_equal(coshm_cache_delete(cache, "c", 1), 1);
+	assert_int_equal(coshm_cache_set(cache, &key, sizeof(key), value, 20000, 0), -ENOSPC);
+	for (key = 0; key < count; key++)
+		assert_int_equal(coshm_cache_set(cache, &key, sizeof(key), value, sizeof(value), 0),
+				 0);
+}
+
 /* The one that this thread would take, so it takes the spare one. */
 static void policy_none_finds_room_though_its_lane_is_held(void **state)
 {
@@ -1311,6 +1365,8 @@ int main(void)
 		TEST(policy_none_finds_the_room_of_what_was_deleted_in_the_open_page),
 		TEST(policy_none_makes_one_page_of_two),
 		TEST(policy_none_finds_the_room_behind_large_values),
+		TEST(policy_none_closes_the_page_of_another_lane_first),
+		TEST(policy_none_is_full_beside_an_open_page_with_a_little_dead),
 		TEST(policy_none_finds_room_though_its_lane_is_held),
 		TEST(policy_none_gives_back_an_open_page_of_the_deleted),
 		TEST(policy_none_is_full_though_a_lane_is_held),

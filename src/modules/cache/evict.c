@@ -41,6 +41,7 @@ struct survey {
 	uint32_t least_bytes[2]; /* what lives in the two emptiest pages */
 	uint32_t emptiest;	 /* of the sealed ones */
 	uint32_t emptiest_bytes;
+	uint32_t next_bytes;	   /* what lives in the next one of these */
 	uint32_t open_dead_bytes;  /* most in an open page */
 	uint32_t open_least_bytes; /* what lives in the emptiest open page */
 	uint32_t open_bytes; /* the same of those that would have more room if they were moved */
@@ -118,8 +119,11 @@ static void survey_sealed(const struct coshm__cache *cache, uint32_t page, uint6
 	} else {
 		note_live(survey, used - dead);
 		if (used - dead <= survey->emptiest_bytes) {
+			survey->next_bytes = survey->emptiest_bytes;
 			survey->emptiest = page;
 			survey->emptiest_bytes = used - dead;
+		} else if (used - dead < survey->next_bytes) {
+			survey->next_bytes = used - dead;
 		}
 	}
 	survey->dead_bytes += dead;
@@ -187,6 +191,7 @@ static void look(struct coshm__op *op, struct coshm__cache *cache, const struct 
 				  .most_dead = UINT32_MAX,
 				  .emptiest = UINT32_MAX,
 				  .emptiest_bytes = UINT32_MAX,
+				  .next_bytes = UINT32_MAX,
 				  .open_bytes = UINT32_MAX,
 				  .open_least_bytes = UINT32_MAX,
 				  .least_bytes = {UINT32_MAX, UINT32_MAX},
@@ -544,16 +549,14 @@ static int fits_behind(const struct coshm__cache *cache, uint32_t bytes, const s
 	       need->bytes <= cache->page_bytes - bytes;
 }
 
-/* Can one page be made of two? */
-static int is_pair(const struct coshm__cache *cache, const struct survey *survey)
+static int is_pair(const struct coshm__cache *cache, uint32_t bytes, uint32_t other_bytes)
 {
-	return survey->least_bytes[1] != UINT32_MAX &&
-	       survey->least_bytes[0] + survey->least_bytes[1] <= cache->page_bytes;
+	return other_bytes <= cache->page_bytes && bytes <= cache->page_bytes - other_bytes;
 }
 
 /*
  * Policy none, and nothing is dead: is it of use to move the emptiest page? A page that is moved for nothing could be moved
- * to and fro for ever.
+ * to and fro for ever. So with one that is open it makes a pair only if that has room for it; others are closed first.
  */
 static int is_worth_moving(struct coshm__op *op, const struct coshm__cache *cache,
 			   const struct survey *survey, const struct need *need)
@@ -561,7 +564,7 @@ static int is_worth_moving(struct coshm__op *op, const struct coshm__cache *cach
 	return survey->emptiest != UINT32_MAX &&
 	       (fits_behind(cache, survey->emptiest_bytes, need) ||
 		survey->emptiest_bytes <= coshm__cache_lane_room(op, cache) ||
-		(is_pair(cache, survey) && survey->emptiest_bytes <= survey->least_bytes[1]));
+		is_pair(cache, survey->emptiest_bytes, survey->next_bytes));
 }
 
 /* Which page goes next, and how? 0: none. */
@@ -652,7 +655,8 @@ static int seal_open(struct coshm__op *op, struct coshm__cache *cache, const str
 		     const struct need *need)
 {
 	if (cache->policy == COSHM_CACHE_NONE &&
-	    !(is_pair(cache, survey) && survey->open_least_bytes <= survey->least_bytes[1]) &&
+	    !(is_pair(cache, survey->least_bytes[0], survey->least_bytes[1]) &&
+	      survey->open_least_bytes <= survey->least_bytes[1]) &&
 	    survey->open_dead_bytes < dead_least(cache, need) &&
 	    !fits_behind(cache, survey->open_bytes, need))
 		return 0;
