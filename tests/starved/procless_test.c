@@ -149,6 +149,8 @@ static void members_with_and_without_proc_share_a_segment(void **state)
 	assert_int_equal(stock_open(&stock, name, 0), 0);
 	assert_int_equal(run_in_child(whole_life, NULL), 0);
 	assert_int_equal(stock_use(&stock, 1), 0);
+	/* The child has not detached what it inherited. */
+	assert_int_equal(coshm_segment_reap(stock.segment, NULL), 0);
 	assert_int_equal(stock_verify(stock.segment, 0), 0);
 	assert_int_equal(stock_close(&stock), 0);
 }
