@@ -508,7 +508,11 @@ static int attach_path(const char *path, uint32_t flags, struct coshm_segment **
 	segment = segment_find(&status, read_only);
 	if (segment) {
 		close(fd);
-		error = read_only ? 0 : coshm__member_ensure(segment);
+		/* relaxed: it carries nothing. Its remover may be dead, and its name still there. */
+		if (coshm__a32_load_relaxed(&segment->header->state) == COSHM__SEGMENT_REMOVED)
+			error = coshm__fail(-ESTALE, "%s was removed", path);
+		else
+			error = read_only ? 0 : coshm__member_ensure(segment);
 	} else {
 		error = segment_new(path, fd, flags, &segment);
 	}
