@@ -425,6 +425,7 @@ static int state_is_new(struct step_walk *walk)
 	if (!is_taken(&walk->looks, walk->bounds->looks) && !recovers)
 		return 0;
 	look(walk, "killed", &walk->actor, walk->image, walk->happened, &raw, &outcome);
+	walk->seen = raw;
 	if (outcome == STEP_AFTER)
 		walk->happened = 1;
 	if (recovers && !step_gives_up(walk))
@@ -472,12 +473,14 @@ static int step_through(struct step_walk *walk, struct step_way *way)
 		step_way_add(way, &walk->actor);
 		place = step_way_place(way, &walk->actor);
 		place.happened = walk->happened;
+		place.seen = walk->seen;
 		if (is_place)
 			step_places_add(&walk->places, place);
 		is_place = look_at_actor(walk, &run, &copies);
 	}
-	step_places_add(&walk->places,
-			(struct step_place){.step = walk->actor.steps, .happened = 1});
+	step_places_add(
+		&walk->places,
+		(struct step_place){.step = walk->actor.steps, .happened = 1, .seen = walk->seen});
 	return step_gives_up(walk) ? -1 : 0;
 }
 
@@ -489,6 +492,7 @@ static int step_actor(struct step_walk *walk)
 	if (begin(walk))
 		return -1;
 	look(walk, "killed before it began", &walk->actor, walk->image, 0, &raw, &outcome);
+	walk->seen = raw;
 	if (outcome == STEP_AFTER)
 		step_report(walk, "before it began", &walk->actor, NULL, "it has happened");
 	step_way_begin(&way);
@@ -522,12 +526,22 @@ struct death {
 };
 
 /* The actor is where it is to die. 1; 0: the machine was too slow for the survivor's patience */
-static int kill_beside(struct step_walk *walk, struct step_survivor *survivor,
-		       const struct death *death)
+static int kill_beside(struct step_walk *walk, struct step_survivor *survivor, struct death *death)
 {
-	uint64_t start_ns = test_now_ns();
-	int slow, result = 0;
+	uint64_t start_ns;
+	int seen, slow, result = 0;
 
+	step_survivor_order(survivor, STEP_ORDER_LOOK_ON);
+	seen = step_survivor_says(survivor);
+	if (seen < 0) {
+		step_report(walk, "looked at before it is killed", &walk->actor, NULL,
+			    survivor->talk->message);
+		step_trace_kill(&walk->actor);
+		return 1;
+	}
+	/* The same instruction on another way. */
+	death->is_elsewhere |= seen != death->place.seen;
+	start_ns = test_now_ns();
 	if (death->waits) {
 		step_survivor_order(survivor, STEP_ORDER_PASS);
 		test_sleep_ns(WAIT_NS);
@@ -547,8 +561,8 @@ static int kill_beside(struct step_walk *walk, struct step_survivor *survivor,
 	if (result < 0)
 		step_report(walk, "killed beside a survivor", &walk->actor, NULL,
 			    survivor->talk->message);
-	else if (death->place.happened && !death->is_elsewhere && result == STEP_BEFORE &&
-		 !(walk->row->flags & STEP_UNSEEN))
+	else if (result == STEP_BEFORE && !(walk->row->flags & STEP_UNSEEN) &&
+		 (seen == STEP_AFTER || (death->place.happened && !death->is_elsewhere)))
 		step_report(walk, "killed for real", &walk->actor, NULL,
 			    "undone though it had happened");
 	return 1;
@@ -677,11 +691,13 @@ static void share(unsigned int *ret_which, unsigned int *ret_of)
 }
 
 /*
- * The tracer and all that it forks from now on. Each step is two switches: on one CPU they cost a fifth. Each share has a
- * CPU of its own, if there are as many.
+ * The tracer and all that it forks from now on. Each step is two switches: on one CPU they cost a fifth. Who runs several
+ * shares at once says where, STEP_CPU.
  */
-static void stay_on_a_cpu(unsigned int which)
+static void stay_on_a_cpu(void)
 {
+	const char *asked = getenv("STEP_CPU");
+	unsigned int which = asked ? (unsigned int)atoi(asked) : (unsigned int)sched_getcpu();
 	cpu_set_t cpus, one;
 	int cpu = -1;
 
@@ -924,7 +940,7 @@ int step_run(const char *group, const struct step_row *rows, size_t count)
 	group_name = group;
 	signal(SIGPIPE, SIG_IGN);
 	share(&tests.which, &tests.of);
-	stay_on_a_cpu(tests.of > 1 ? tests.which : (unsigned int)sched_getcpu());
+	stay_on_a_cpu();
 	for (size_t i = 0; i < count; i++)
 		if (step_is_deep() || !(rows[i].flags & STEP_DEEP_ONLY))
 			add_test(&tests, rows[i].name, row_test, &rows[i]);

@@ -13,7 +13,8 @@
  * STEP_DEEP=1          check every state, not a sample; many more recoveries and kills
  * STEP_ROWS=TEXT       only rows whose names contain it
  * STEP_JOURNAL=FILE    leave out rows that FILE names, and add each one that is done: a long run can be resumed
- * STEP_SHARE=I/N       only each N-th test, from the I-th on: N processes share a long run and its journal
+ * STEP_SHARE=I/N       only each N-th test, from the I-th on: processes share a long run and its journal
+ * STEP_CPU=N           run on the N-th CPU there is, counted around
  * STEP_KEEP=DIR        keep the image of each segment that fails there
  */
 #ifndef TESTS_SUPPORT_STEP_H

@@ -147,8 +147,9 @@ struct step_place {
 	uint64_t further; /* single steps from there */
 	uint64_t step;	  /* instructions before it, for people */
 	uintptr_t at;	  /* about to be executed there; 0: the call has returned */
-	int happened;	  /* what it does can be seen there */
+	int happened;	  /* a recovery from there has shown what the call does */
 	int changes;	  /* the instruction before it may have changed the segment */
+	int seen;	  /* by readers there */
 };
 
 struct step_places {
@@ -275,6 +276,7 @@ struct step_walk {
 	struct step_places places;	       /* to kill an actor at */
 	uint64_t steps;
 	int happened; /* a recovery has said so */
+	int seen;     /* by readers, where they looked last */
 };
 
 void step_walk_begin(struct step_walk *walk, const struct step_row *row,

@@ -68,17 +68,17 @@ static int newcomer_leave(struct newcomer *newcomer)
 	return 0;
 }
 
-/* Somebody stands still. What do readers see? */
+/* Somebody stands still. What do readers see? BEFORE, AFTER or EITHER */
 static int look_on(struct step_world *world)
 {
 	world->seen = STEP_EITHER;
 	if (world->row->flags & STEP_BARE)
-		return 0;
+		return STEP_EITHER;
 	if (step_verify(world, 0))
 		return -1;
 	if (world->row->read)
 		world->seen = world->row->read(world);
-	return world->seen < 0 ? -1 : 0;
+	return world->seen;
 }
 
 /* What others do meanwhile, of which each time only some happens. */
